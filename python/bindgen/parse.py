@@ -1,0 +1,224 @@
+"""Headers to records: pycparser reads the preprocessed text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pycparser import c_ast, c_parser
+
+from .comments import Comments
+from .model import Constant, Enum, Function, Headers, Member, Origin, Struct, Typedef
+from .preprocess import Macro, Preprocessed
+
+# What the headers take from libc. Sizes do not matter here: cffi knows these names.
+_LIBC_TYPES = (
+    "size_t", "ssize_t", "ptrdiff_t", "intptr_t", "uintptr_t", "va_list", "FILE",
+    *(f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
+_PRELUDE = "".join(f"typedef int {name};\n" for name in _LIBC_TYPES)
+_DEPRECATED = re.compile(r"\(\(\s*(?:__)?deprecated(?:__)?\s*(?:\(\s*((?:\"(?:\\.|[^\"\\])*\"\s*)*)\))?")
+
+Kind = Literal["int", "float", "str"]
+
+
+class ParseError(RuntimeError):
+    """A header holds something that bindgen does not understand."""
+
+
+def parse(source: Preprocessed) -> Headers:
+    """Read everything that the preprocessed headers declare."""
+    text, deprecated = _strip_extensions(source.text)
+    try:
+        tree = c_parser.CParser().parse(_PRELUDE + text, "<headers>")
+    except c_parser.ParseError as error:
+        raise ParseError(f"pycparser cannot read the headers: {error}") from error
+    reader = _Reader(deprecated)
+    for node in tree.ext[len(_LIBC_TYPES):]:
+        reader.read(node)
+    reader.read_macros(source.macros)
+    return reader.headers
+
+
+def _strip_extensions(text: str) -> tuple[str, dict[str, str]]:
+    """Remove what ISO C does not know; return the text and the deprecated functions' hints."""
+    text = re.sub(r"\b__(?:restrict|inline|const|volatile)(?:__)?\b", lambda m: m[0].strip("_"), text)
+    text = re.sub(r"\b__extension__\b", "", text)
+    deprecated: dict[str, str] = {}
+    pieces: list[str] = []
+    start = 0
+    for match in re.finditer(r"__attribute__\s*", text):
+        if match.start() < start:
+            continue
+        end = _closing(text, match.end())
+        if hint := _DEPRECATED.match(text, match.end()):
+            statement = re.split(r"[;{}]|#line.*", text[start:match.start()])[-1]
+            if name := re.search(r"(\w+)\s*\(", statement):
+                deprecated[name[1]] = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', hint[1] or ""))
+        pieces.append(text[start:match.start()])
+        start = end
+    return "".join(pieces) + text[start:], deprecated
+
+
+def _closing(text: str, start: int) -> int:
+    """The index behind the bracket that closes the one at `start`."""
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return index + 1
+    raise ParseError("an __attribute__ does not end")
+
+
+class _Reader:
+    """Fills `Headers` from syntax tree nodes, one call a node."""
+
+    def __init__(self, deprecated: dict[str, str]) -> None:
+        self.headers = Headers()
+        self._deprecated = deprecated
+        self._comments: dict[str, Comments] = {}
+
+    def read(self, node: c_ast.Node) -> None:
+        """Take one top-level node."""
+        if isinstance(node, c_ast.FuncDef):
+            self._function(node.decl, inline=True)
+            node = node.decl
+        elif isinstance(node, c_ast.Typedef):
+            if node.name in self.headers.typedefs:  # C11 allows to say it again, cffi does not
+                return
+            self._typedef(node)
+        elif isinstance(node, c_ast.Decl):
+            self._declaration(node)
+        elif isinstance(node, (c_ast.StaticAssert, c_ast.Pragma)):
+            return
+        else:
+            raise ParseError(f"{node.coord}: a {type(node).__name__} at the top level")
+        self.headers.nodes.append(node)
+        self._opaque_structs(node)
+
+    def _opaque_structs(self, node: c_ast.Node) -> None:
+        """Structs that are only named, as in `typedef struct ggml_backend * ggml_backend_t`."""
+        if isinstance(node, (c_ast.Struct, c_ast.Union)) and node.name and node.decls is None:
+            self._struct(node, node.name, tagged=True)
+        for _, child in node.children():
+            self._opaque_structs(child)
+
+    def _declaration(self, node: c_ast.Decl) -> None:
+        if isinstance(node.type, c_ast.FuncDecl):
+            self._function(node, inline="inline" in node.funcspec)
+        elif isinstance(node.type, (c_ast.Struct, c_ast.Union)):
+            self._struct(node.type, node.type.name, tagged=True)
+        elif isinstance(node.type, c_ast.Enum):
+            self._enum(node.type, node.type.name or "")
+        elif node.name and "const" in node.quals:
+            origin, doc = self._where(node)
+            self.headers.constants[node.name] = Constant(node.name, "int", False, origin, doc)
+        else:
+            raise ParseError(f"{node.coord}: {node.name} is a variable, which bindgen does not bind")
+
+    def _function(self, decl: c_ast.Decl, *, inline: bool) -> None:
+        origin, doc = self._where(decl)
+        hint = self._deprecated.get(decl.name)
+        self.headers.functions[decl.name] = Function(decl.name, decl, origin, doc, hint, inline)
+
+    def _typedef(self, node: c_ast.Typedef) -> None:
+        origin, doc = self._where(node)
+        inner = node.type.type if isinstance(node.type, c_ast.TypeDecl) else None
+        if isinstance(inner, (c_ast.Struct, c_ast.Union)) and inner.name:
+            self._struct(inner, inner.name, tagged=True)
+        elif isinstance(inner, (c_ast.Struct, c_ast.Union)):
+            self._untagged(inner, node.name)
+        elif isinstance(inner, c_ast.Enum):
+            self._enum(inner, inner.name or node.name)
+        self.headers.typedefs[node.name] = Typedef(node.name, node.type, origin, doc)
+
+    def _struct(self, node: c_ast.Struct | c_ast.Union, name: str, *, tagged: bool) -> None:
+        known = self.headers.structs.get(name)
+        if known and (known.members is not None or node.decls is None):
+            return
+        kind: Literal["struct", "union"] = "struct" if isinstance(node, c_ast.Struct) else "union"
+        origin, doc = self._where(node)
+        members = None if node.decls is None else tuple(self._members(node, name))
+        self.headers.structs[name] = Struct(kind, name, tagged, members, origin, doc)
+
+    def _members(self, node: c_ast.Struct | c_ast.Union, owner: str) -> list[Member]:
+        """Fields, those of inner structs and unions without a name included."""
+        members: list[Member] = []
+        for one in node.decls:
+            if not isinstance(one, c_ast.Decl):
+                continue
+            if one.name is None:
+                members += self._members(one.type, owner)
+                continue
+            inner = one.type.type if isinstance(one.type, c_ast.TypeDecl) else None
+            if isinstance(inner, (c_ast.Struct, c_ast.Union)) and inner.name is None:
+                self._untagged(inner, f"{owner}_{one.name}")
+            members.append(Member(one.name, one.type, self._where(one)[1]))
+        return members
+
+    def _untagged(self, node: c_ast.Struct | c_ast.Union, name: str) -> None:
+        """A struct that only a field or a typedef names: the stub needs a name for it."""
+        self.headers.untagged[id(node)] = name
+        self._struct(node, name, tagged=False)
+
+    def _enum(self, node: c_ast.Enum, name: str) -> None:
+        if node.values is None:
+            return
+        origin, doc = self._where(node)
+        constants = tuple(Member(one.name, None, self._where(one)[1]) for one in node.values.enumerators)
+        self.headers.enums.append(Enum(name, constants, origin, doc))
+
+    def _where(self, node: c_ast.Node) -> tuple[Origin, str]:
+        """Where a node stands and what the header's comment says of it."""
+        return self._look_up(Path(node.coord.file), node.coord.line)
+
+    def _look_up(self, path: Path, line: int) -> tuple[Origin, str]:
+        if str(path) not in self._comments:
+            self._comments[str(path)] = Comments(path)
+        return Origin(path.name, line), self._comments[str(path)].describe(line)
+
+    def read_macros(self, macros: list[Macro]) -> None:
+        """Sort the macros into constants and those that are no value."""
+        bodies = {macro.name: macro.body for macro in macros if not macro.has_arguments}
+        enumerators = {one.name for enum in self.headers.enums for one in enum.constants}
+        for macro in macros:
+            kind = None if macro.has_arguments else _kind(macro.body, bodies, enumerators)
+            if kind is None:
+                self.headers.function_macros.append(macro.name)
+            else:
+                origin, doc = self._look_up(macro.path, macro.line)
+                self.headers.constants[macro.name] = Constant(macro.name, kind, True, origin, doc)
+
+
+def _kind(body: str, bodies: dict[str, str], enumerators: set[str]) -> Kind | None:
+    """What kind of value a macro's body is; None if it is no constant expression."""
+    if not body:
+        return None
+    try:
+        tree = c_parser.CParser().parse(f"{_PRELUDE}long value = {body};")
+    except c_parser.ParseError:
+        return None
+    if len(tree.ext) != len(_LIBC_TYPES) + 1:
+        return None
+    return _expression_kind(tree.ext[-1].init, bodies, enumerators)
+
+
+def _expression_kind(node: c_ast.Node, bodies: dict[str, str], enumerators: set[str]) -> Kind | None:
+    if isinstance(node, c_ast.Constant):
+        if node.type == "string":
+            return "str"
+        return "float" if node.type in ("float", "double", "long double") else "int"
+    if isinstance(node, c_ast.ID):
+        if node.name in enumerators:
+            return "int"
+        rest = {name: body for name, body in bodies.items() if name != node.name}
+        return _kind(bodies[node.name], rest, enumerators) if node.name in bodies else None
+    if isinstance(node, c_ast.UnaryOp) and node.op == "sizeof":
+        return "int"
+    if not isinstance(node, (c_ast.UnaryOp, c_ast.BinaryOp, c_ast.TernaryOp, c_ast.Cast)):
+        return None
+    kinds = [_expression_kind(child, bodies, enumerators) for name, child in node.children() if name != "to_type"]
+    if None in kinds or "str" in kinds:
+        return None
+    return "float" if "float" in kinds and not isinstance(node, c_ast.Cast) else "int"

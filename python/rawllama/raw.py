@@ -1,0 +1,68 @@
+"""The door to C: `ffi` and `lib`, with the library's backends started once.
+
+Names are C's, letter for letter: `lib` has every function and constant of llama.h, ggml*.h and gguf.h,
+`ffi` every struct, enum and callback type. Functions that begin with `rawllama_` are csrc/rawllama.h's own.
+The GIL is released during each call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._libllama import FFI, Lib
+
+PACKAGE = Path(__file__).parent
+LIBRARIES = PACKAGE / "lib"
+INCLUDE = PACKAGE / "include"
+
+
+def _load() -> tuple[FFI, Lib]:
+    """Import the cffi module so that its libraries bind to each other and to nobody else's.
+
+    Their names are their own, so a foreign `libllama.so.0` in the process is a different library. A foreign one
+    whose symbols are global (RTLD_GLOBAL, LD_PRELOAD) would still answer the calls between ours, because ELF
+    looks there first; RTLD_DEEPBIND turns that order round. It is used only then, as it would also bypass a
+    preloaded malloc.
+    """
+    if sys.platform == "win32":
+        os.add_dll_directory(str(LIBRARIES))
+    elif hasattr(os, "RTLD_DEEPBIND") and _is_global("ggml_init"):
+        flags = sys.getdlopenflags()
+        sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
+        try:
+            from ._libllama import ffi, lib
+        finally:
+            sys.setdlopenflags(flags)
+        return ffi, lib
+    from ._libllama import ffi, lib
+
+    return ffi, lib
+
+
+def _is_global(symbol: str) -> bool:
+    """Whether some library of the process offers this symbol to all others."""
+    import _cffi_backend  # cffi's own front would load its C parser
+
+    function = _cffi_backend.new_function_type((), _cffi_backend.new_void_type())
+    try:
+        _cffi_backend.load_library(None, os.RTLD_NOW).load_function(function, symbol)
+    except AttributeError:
+        return False
+    return True
+
+
+def _start_backends() -> None:
+    """Load the run-time backends, where the build has any, and start libllama."""
+    if not LIBRARIES.is_dir():  # a system's libllama: its backends are where it looks for them
+        lib.ggml_backend_load_all()
+    elif any(not path.name.startswith(("librawllama-", "rawllama-")) for path in LIBRARIES.iterdir()):
+        lib.ggml_backend_load_all_from_path(os.fsencode(LIBRARIES))
+    lib.llama_backend_init()
+
+
+ffi, lib = _load()
+_start_backends()

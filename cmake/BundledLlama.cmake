@@ -69,6 +69,7 @@ foreach(target IN LISTS rawllama_libraries rawllama_plugins)
     if(type STREQUAL "SHARED_LIBRARY")
         set_target_properties(${target} PROPERTIES OUTPUT_NAME rawllama-${target})
     endif() # a plugin keeps its name: ggml looks for libggml-*.so, and loads it by its path
+    set_property(TARGET ${target} PROPERTY PUBLIC_HEADER) # headers are installed below
     # One real file, as wheels have no symbolic links.
     set_property(TARGET ${target} PROPERTY VERSION)
     set_property(TARGET ${target} PROPERTY SOVERSION)

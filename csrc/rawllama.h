@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "llama.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -35,6 +37,37 @@ void rawllama_log_close(void);
 
 // In the child of a fork: begin anew, as the parent's threads and locks are gone.
 void rawllama_log_after_fork(void);
+
+// guard.cpp: calls of llama.h that report a failed GGML_ASSERT of the calling thread, or a C++ exception, where the
+// bare ones end the process. Asserts on ggml's worker threads still do.
+
+// Returned by the guarded functions that return a number; rawllama_guard_message() then says what was caught.
+#define RAWLLAMA_CAUGHT (-2147483647 - 1)
+
+// What the last guarded call of this thread caught, or NULL. Valid until the thread's next guarded call.
+const char * rawllama_guard_message(void);
+
+// As llama_model_load_from_file; NULL if something was caught.
+struct llama_model * rawllama_model_load_from_file(const char * path_model, struct llama_model_params params);
+
+// As llama_init_from_model; NULL if something was caught.
+struct llama_context * rawllama_init_from_model(struct llama_model * model, struct llama_context_params params);
+
+// As llama_tokenize, or RAWLLAMA_CAUGHT.
+int32_t rawllama_tokenize(
+    const struct llama_vocab * vocab,
+                  const char * text,
+                     int32_t   text_len,
+                 llama_token * tokens,
+                     int32_t   n_tokens_max,
+                        bool   add_special,
+                        bool   parse_special);
+
+// As llama_encode, or RAWLLAMA_CAUGHT: then free the context, whose state is unknown.
+int32_t rawllama_encode(struct llama_context * ctx, struct llama_batch batch);
+
+// As llama_decode, or RAWLLAMA_CAUGHT: then free the context, whose state is unknown.
+int32_t rawllama_decode(struct llama_context * ctx, struct llama_batch batch);
 
 #ifdef __cplusplus
 }

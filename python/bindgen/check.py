@@ -20,19 +20,29 @@ import json, sys
 from pathlib import Path
 import {package}
 from {package} import ffi, lib
-names = dir(lib)
-structs = {{}}
-typedefs, tags, unions = ffi.list_types()
-for name in [*typedefs, *(f"struct {{tag}}" for tag in tags), *(f"union {{tag}}" for tag in unions)]:
-    kind = ffi.typeof(name)
-    if kind.kind in ("struct", "union") and kind.fields is not None:
-        def fields(kind):
-            for field, inner in kind.fields:
-                if field: yield field
-                else: yield from fields(inner.type)
-        structs[name] = list(fields(kind))
-json.dump({{"folder": str(Path({package}.__file__).parent), "names": names, "structs": structs,
-           "callbacks": typedefs}}, sys.stdout)
+
+def complete(kind):
+    try:  # cffi reads a struct's fields when it is first asked for its size, and aborts when not
+        return kind.kind in ("struct", "union") and ffi.sizeof(kind) > 0
+    except (ValueError, ffi.error):
+        return False
+
+def fields(kind):
+    for field, inner in kind.fields:
+        if field:
+            yield field
+        elif complete(inner.type):
+            yield from fields(inner.type)
+
+typedefs, structs, unions = ffi.list_types()
+names = [*typedefs, *(f"struct {{tag}}" for tag in structs), *(f"union {{tag}}" for tag in unions)]
+kinds = {{name: ffi.typeof(name) for name in names}}
+json.dump({{
+    "folder": str(Path({package}.__file__).parent),
+    "names": dir(lib),
+    "typedefs": typedefs,
+    "structs": {{name: list(fields(kind)) for name, kind in kinds.items() if complete(kind)}},
+}}, sys.stdout)
 """
 
 
@@ -95,7 +105,7 @@ def _faults(
         yield f"{name} is in lib, and no header declares it"
     for name in sorted(left_out.keys() ^ recorded.keys()):
         yield f"{name}: {recorded.get(name, 'bound')} when built, {left_out.get(name, 'exported')} now"
-    for name in sorted(headers.callbacks.keys() - set(module["callbacks"])):
+    for name in sorted(headers.callbacks.keys() - set(module["typedefs"])):
         yield f"{name} is a callback type, and ffi does not know it"
     yield from _struct_faults(headers, module["structs"])
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import log
-from .errors import ContextCreateError, DecodeError, InvalidArgumentError, LlamaError, ModelLoadError
+from .errors import (
+    ContextCreateError,
+    DecodeError,
+    InvalidArgumentError,
+    LlamaError,
+    ModelLoadError,
+    NativeAssertError,
+)
 from .raw import INCLUDE, LIBRARIES, ffi, lib
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ __all__ = [
     "InvalidArgumentError",
     "LlamaError",
     "ModelLoadError",
+    "NativeAssertError",
     "ffi",
     "lib",
     "pointer",

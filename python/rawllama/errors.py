@@ -25,3 +25,7 @@ class DecodeError(LlamaError, RuntimeError):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NativeAssertError(LlamaError):
+    """A check inside the library failed, or it threw; the object concerned has been closed."""

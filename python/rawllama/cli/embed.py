@@ -1,0 +1,98 @@
+"""`rawllama embed`: texts to vectors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rawllama import Embedder
+from rawllama.embedder import POOLINGS
+from rawllama.hub import NAMES, resolve
+from rawllama.io import FORMATS, Embeddings, format_of, read_texts, write
+from rawllama.normalize import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EPILOG = """\
+Each line of the input is a text, an empty line too; JSON lines hold a string or an object a line.
+Example: rawllama embed --model minilm "The cat sits outside" "A man plays the guitar"
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Say what the command takes."""
+    parser: argparse.ArgumentParser = commands.add_parser("embed", help="texts to vectors", epilog=_EPILOG)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, they are read from --input")
+    parser.add_argument("--model", default="minilm", help=f"path of a GGUF file, or {', '.join(NAMES)} (default: minilm)")
+    parser.add_argument("--input", metavar="FILE", help="file of texts; - is standard input, the default when piped to")
+    parser.add_argument("--input-format", choices=("lines", "jsonl"), help="default: by the name's ending, else lines")
+    parser.add_argument("--field", default="text", help="the key of the text in JSON lines that are objects (default: text)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the output's ending, else table")
+    parser.add_argument("--pooling", choices=tuple(POOLINGS), help="default: what the model says")
+    parser.add_argument("--normalize", type=_normalize, help="none, max-abs, l1, l2, or a number p (default: l2; none for rank)")
+    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of refusing them")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: one a core")
+    parser.add_argument("-v", "--verbose", action="store_true", help="libllama's log on standard error")
+    parser.set_defaults(run=run)
+
+
+def _normalize(text: str) -> str | float:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Embed and write; return the exit status."""
+    clock = _Clock()
+    texts = _texts(options)
+    target = format_of(options.format, options.output)
+    path = resolve(options.model)
+    clock.lap("find or make the model")
+    with Embedder(path, pooling=options.pooling, n_threads=options.threads) as embedder:
+        clock.lap("load it")
+        result = _embed(embedder, texts, options)
+        clock.lap(f"embed {len(texts)} texts")
+    write(result, target, options.output)
+    if target == "table":
+        print(clock, file=sys.stderr)
+    return 0
+
+
+def _texts(options: argparse.Namespace) -> Sequence[str]:
+    if options.texts and options.input:
+        raise ValueError("texts were given as arguments and with --input; use one of them")
+    if options.texts:
+        return list(options.texts)
+    if options.input is None and sys.stdin.isatty():
+        raise ValueError("no texts: give some as arguments, name a file with --input, or pipe lines in")
+    return read_texts(options.input or "-", options.input_format, options.field)
+
+
+def _embed(embedder: Embedder, texts: Sequence[str], options: argparse.Namespace) -> Embeddings:
+    normalize = options.normalize or ("none" if embedder.pooling == "rank" else "l2")
+    if embedder.pooling == "none":
+        rows, offsets, tokens = embedder.encode_tokens(texts, normalize=normalize, truncate=options.truncate)
+        return Embeddings(texts, rows, offsets, tokens)
+    return Embeddings(texts, embedder.encode(texts, normalize=normalize, truncate=options.truncate))
+
+
+class _Clock:
+    """How long each part took."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._laps: list[str] = []
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps.append(f"{name} {now - self._last:.2f} s")
+        self._last = now
+
+    def __str__(self) -> str:
+        return ", ".join(self._laps)

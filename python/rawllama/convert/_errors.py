@@ -1,0 +1,30 @@
+"""The exceptions of the converter, and the check for the packages it needs."""
+
+from __future__ import annotations
+
+import importlib.util
+
+
+class ConvertError(ValueError):
+    """A model folder that cannot be converted; the message names what is wrong and what to do."""
+
+
+class ConvertWarning(UserWarning):
+    """A model that converts as upstream does it, and then computes something else than Hugging Face."""
+
+
+class MissingExtraError(ImportError):
+    """A package of the extra ``rawllama[minilm]`` is not installed."""
+
+
+def require(*packages: str) -> None:
+    """Check that `packages` can be imported, without importing them.
+
+    Raises
+    ------
+    MissingExtraError
+        One of them is not installed.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"{', '.join(missing)} not installed: pip install 'rawllama[minilm]'")

@@ -4,17 +4,14 @@ foreach(backend IN LISTS RAWLLAMA_BACKENDS)
     string(TOLOWER "${backend}" backend)
     rawllama_require_backend("${backend}")
     string(TOUPPER "GGML_${backend}" switch)
-    set(${switch} ON CACHE BOOL "switched on by RAWLLAMA_BACKENDS" FORCE)
+    set(${switch} ON) # not in the cache, where it would outlive a change of the list
 endforeach()
 
-# The library only, shared, whatever llama.cpp's defaults are. Options given by the user still win.
-option(BUILD_SHARED_LIBS "libllama as shared libraries, which is what rawllama links" ON)
-foreach(part COMMON TESTS TOOLS EXAMPLES SERVER APP)
-    option(LLAMA_BUILD_${part} "not part of libllama" OFF)
-endforeach()
-if(NOT BUILD_SHARED_LIBS)
-    message(FATAL_ERROR "rawllama links shared libraries: leave BUILD_SHARED_LIBS out")
+# As a subproject llama.cpp builds its library alone. The module links it as shared libraries.
+if(DEFINED BUILD_SHARED_LIBS AND NOT BUILD_SHARED_LIBS)
+    message(FATAL_ERROR "rawllama links shared libraries: leave BUILD_SHARED_LIBS=${BUILD_SHARED_LIBS} out")
 endif()
+set(BUILD_SHARED_LIBS ON)
 
 # llama.cpp asks git for its commit, and git would answer with this repository's.
 set(GIT_EXE "" CACHE INTERNAL "no git: the commit is the pin's")

@@ -24,6 +24,7 @@ foreach(name ggml-cpu ggml-cuda ggml-hip ggml-metal ggml-vulkan ggml-sycl ggml-b
     endif()
 endforeach()
 set(rawllama_plugins "")
+set(LLAMA_BUILD_COMMIT "${RAWLLAMA_SYSTEM_llama}")
 
 set(rawllama_include "${RAWLLAMA_SYSTEM_INCLUDE}")
 set(rawllama_headers ggml.h ggml-alloc.h ggml-backend.h ggml-cpu.h ggml-opt.h gguf.h llama.h)
@@ -35,12 +36,23 @@ endforeach()
 list(REMOVE_DUPLICATES rawllama_headers)
 file(GLOB rawllama_header_files "${RAWLLAMA_SYSTEM_INCLUDE}/llama*.h" "${RAWLLAMA_SYSTEM_INCLUDE}/gg*.h")
 
+# The libraries need each other, and an install outside the linker's folders may not say where they are: DT_RPATH, unlike
+# DT_RUNPATH, is asked for those too.
+set(transitive_rpath "")
+if(UNIX AND NOT APPLE)
+    set(transitive_rpath LINKER:--disable-new-dtags)
+endif()
+
 # Header against library: the same functions, and structs of the same size.
 try_run(ran compiled "${CMAKE_CURRENT_BINARY_DIR}/check_system"
-    SOURCES "${CMAKE_CURRENT_SOURCE_DIR}/cmake/check_system.c"
+    SOURCES "${CMAKE_CURRENT_SOURCE_DIR}/cmake/check_system.cpp"
     CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${rawllama_include}"
+    LINK_OPTIONS ${transitive_rpath}
     LINK_LIBRARIES ${rawllama_libraries}
-    COMPILE_OUTPUT_VARIABLE compile_output RUN_OUTPUT_VARIABLE run_output)
+    CXX_STANDARD 17 COMPILE_OUTPUT_VARIABLE compile_output RUN_OUTPUT_VARIABLE run_output)
+if(compiled)
+    set(compile_output "")
+endif()
 if(NOT compiled OR NOT ran EQUAL 0)
     message(FATAL_ERROR "${RAWLLAMA_SYSTEM_INCLUDE}/llama.h and ${RAWLLAMA_SYSTEM_llama} are of different versions of "
         "llama.cpp:\n${run_output}${compile_output}\nInstall both from one version, or build the pinned one with "
@@ -51,4 +63,5 @@ set(rawllama_strict --strict) # bindgen compares the names
 function(rawllama_set_origin target folder)
     get_filename_component(folder "${RAWLLAMA_SYSTEM_llama}" DIRECTORY)
     set_target_properties(${target} PROPERTIES BUILD_WITH_INSTALL_RPATH ON INSTALL_RPATH "${folder}")
+    target_link_options(${target} PRIVATE ${transitive_rpath})
 endfunction()

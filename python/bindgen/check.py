@@ -88,8 +88,8 @@ def _probe(package: str) -> dict[str, Any]:
 
 
 def _located(folder: Path, libraries: Iterable[str]) -> list[Path]:
-    """Paths of libraries: inside the package, else where the system linker's record says."""
-    return [folder / "lib" / name for name in libraries]
+    """Paths of libraries: inside the package, unless the record names a folder."""
+    return [folder / "lib" / name for name in libraries]  # an absolute name replaces the folder
 
 
 def _faults(

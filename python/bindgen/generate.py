@@ -95,18 +95,18 @@ def generate(module: str, inputs: Inputs, outputs: Outputs, *, strict: bool = Fa
         path.parent.mkdir(parents=True, exist_ok=True)
     ffi.emit_c_code(str(outputs.source))
     outputs.stub.write_text(write_stub(headers, bound), encoding="utf-8")
-    outputs.record.write_text(json.dumps(_record(inputs, left_out), indent=1) + "\n", encoding="utf-8")
+    outputs.record.write_text(json.dumps(_record(inputs, left_out, installed_apart=strict), indent=1) + "\n", encoding="utf-8")
     rest = f"; left out: {', '.join(f'{name} ({why})' for name, why in left_out.items())}" if left_out else ""
     return f"bindgen: {len(bound)} of {len(headers.functions)} functions{rest}"
 
 
-def _record(inputs: Inputs, left_out: dict[str, str]) -> dict[str, Any]:
-    """What `check` must know to read the same headers again."""
+def _record(inputs: Inputs, left_out: dict[str, str], *, installed_apart: bool) -> dict[str, Any]:
+    """What `check` must know to read the same headers again; libraries in the package are named without a folder."""
     return {
         "headers": list(inputs.headers),
         "compiled_in": list(inputs.compiled_in),
         "defines": list(inputs.defines),
-        "libraries": [path.name for path in inputs.libraries],
+        "libraries": [str(path) if installed_apart else path.name for path in inputs.libraries],
         "plugins": [path.name for path in inputs.plugins],
         "omitted": left_out,
     }

@@ -3,8 +3,10 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "llama.h"
@@ -16,7 +18,7 @@ namespace {
 constexpr size_t capacity = 4096;
 
 struct line {
-    int32_t     level;
+    int32_t     level = GGML_LOG_LEVEL_NONE;
     std::string text;
 };
 
@@ -27,20 +29,21 @@ class queue {
         threshold = level;
     }
 
-    // A message may hold a part of a line: GGML_LOG_LEVEL_CONT continues the one before it.
+    // A message may hold a part of a line: GGML_LOG_LEVEL_CONT continues the one before it of the same thread.
     void append(ggml_log_level level, const char * text) {
         const std::lock_guard<std::mutex> lock(mutex);
+        line & part = parts[std::this_thread::get_id()];
         if (level != GGML_LOG_LEVEL_CONT) {
-            finish();
-            partial.level = level;
+            finish(part);
+            part.level = level;
         }
-        if (closed || partial.level < threshold) {
-            partial.text.clear();
+        if (closed || part.level < threshold) {
+            part.text.clear();
             return;
         }
-        partial.text += text;
-        if (!partial.text.empty() && partial.text.back() == '\n') {
-            finish();
+        part.text += text;
+        if (!part.text.empty() && part.text.back() == '\n') {
+            finish(part);
         }
     }
 
@@ -52,6 +55,11 @@ class queue {
 
     int32_t read(int32_t * level, char * text, size_t size) {
         const std::lock_guard<std::mutex> lock(mutex);
+        // Some messages lack their line's end. A thread that reads is not about to continue one.
+        const auto part = parts.find(std::this_thread::get_id());
+        if (part != parts.end()) {
+            finish(part->second);
+        }
         if (lines.empty()) {
             return -1;
         }
@@ -72,35 +80,37 @@ class queue {
 
     void close() {
         const std::lock_guard<std::mutex> lock(mutex);
-        finish();
+        for (auto & part : parts) {
+            finish(part.second);
+        }
         closed = true;
         ready.notify_all();
     }
 
   private:
-    // Move the partial line to the queue; the mutex is held.
-    void finish() {
-        while (!partial.text.empty() && partial.text.back() == '\n') {
-            partial.text.pop_back();
+    // Move a partial line to the queue; the mutex is held.
+    void finish(line & part) {
+        while (!part.text.empty() && part.text.back() == '\n') {
+            part.text.pop_back();
         }
-        if (partial.text.empty()) {
+        if (part.text.empty()) {
             return;
         }
         if (lines.size() == capacity) {
             lines.pop_front();
             dropped++;
         }
-        lines.push_back(std::exchange(partial, line{ partial.level, {} }));
+        lines.push_back(std::exchange(part, line{ part.level, {} }));
         ready.notify_one();
     }
 
-    std::mutex              mutex;
-    std::condition_variable ready;
-    std::deque<line>        lines;
-    line                    partial   = { GGML_LOG_LEVEL_NONE, {} };
-    int32_t                 threshold = GGML_LOG_LEVEL_ERROR;
-    int64_t                 dropped   = 0;
-    bool                    closed    = false;
+    std::mutex                      mutex;
+    std::condition_variable         ready;
+    std::deque<line>                lines;
+    std::map<std::thread::id, line> parts; // one a thread; ids are used again, so there are never many
+    int32_t                         threshold = GGML_LOG_LEVEL_ERROR;
+    int64_t                         dropped   = 0;
+    bool                            closed    = false;
 };
 
 // Never freed: ggml's threads may log until the process is gone.

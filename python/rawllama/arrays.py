@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +17,13 @@ if TYPE_CHECKING:
 
     from ._libllama import Array, CData
 
-# C's own names for what ffi.typeof() reports; intN_t and uintN_t are numpy's names already.
+# The C numbers, by ffi.typeof()'s names, that are no integers; an integer's size and sign say what it is.
 _DTYPES = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
+    "long double": np.dtype(np.longdouble),
+    "_cffi_float_complex_t": np.dtype(np.complex64),
+    "_cffi_double_complex_t": np.dtype(np.complex128),
     "_Bool": np.dtype(np.bool_),
     "char": np.dtype(np.int8),
 }
@@ -32,7 +37,8 @@ def pointer(array: NDArray[Any], ctype: str, length: int = 0, *, writable: bool 
     array
         C-contiguous, of the dtype that `ctype` points to.
     ctype
-        The C pointer type, e.g. `"llama_token *"` or `"float *"`.
+        The C pointer type, e.g. `"llama_token *"` or `"float *"`. A `ggml_fp16_t` is a `uint16_t`: see
+        float16 as such with `array.view("uint16")`. A function that takes `void *` takes any of these.
     length
         How many items C will read or write: a shorter array is refused.
     writable
@@ -49,16 +55,16 @@ def pointer(array: NDArray[Any], ctype: str, length: int = 0, *, writable: bool 
     InvalidArgumentError
         Wrong dtype, layout or length, or a read-only array.
     """
-    item = _item_type(ffi.typeof(ctype), "ctype")
-    dtype = _dtype(item)
+    item = _item_type(_parse(ctype), "ctype")
+    dtype = _dtype(item, "ctype")
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
-        found = getattr(array, "dtype", type(array).__name__)
-        raise InvalidArgumentError(f"array: {ctype} takes dtype {dtype}, got {found}; use np.asarray(array, np.{dtype})")
+        found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise InvalidArgumentError(f'array: {ctype} takes dtype {dtype}, got {found}; use np.asarray(array, "{dtype}")')
     if not array.flags.c_contiguous:
         raise InvalidArgumentError("array: its rows are not contiguous in memory; use np.ascontiguousarray(array)")
     if writable and not array.flags.writeable:
         raise InvalidArgumentError("array: it is read-only; pass a copy, or writable=False if C only reads it")
-    if array.size < length:
+    if not 0 <= length <= array.size:
         raise InvalidArgumentError(f"array: it has {array.size} items and C was told {length}")
     result: Array[Any, Any] = ffi.from_buffer(f"{item.cname}[]", array, require_writable=writable)
     return result
@@ -86,17 +92,39 @@ def view(source: CData, shape: int | tuple[int, ...]) -> NDArray[Any]:
     InvalidArgumentError
         NULL, a shape that is larger than the C array, or a type that is not a number.
     """
+    if not isinstance(source, ffi.CData):
+        raise InvalidArgumentError(f"source: it is {type(source).__name__}, not a C pointer or array")
     kind = ffi.typeof(source)
-    dtype = _dtype(_item_type(kind, "source"))
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    count = math.prod(shape)
-    if any(n < 0 for n in shape):
-        raise InvalidArgumentError(f"shape: {shape} has a negative length")
+    item = _item_type(kind, "source")
     if not source:
         raise InvalidArgumentError("source: it is NULL; the C function that returned it says when that happens")
+    dtype = _dtype(item, "source")
+    sizes = _sizes(shape)
+    count = math.prod(sizes)
+    if count * dtype.itemsize > sys.maxsize:
+        raise InvalidArgumentError(f"shape: {shape} is larger than any memory")
     if kind.kind == "array" and count > len(source):  # type: ignore[arg-type]
         raise InvalidArgumentError(f"shape: {shape} has {count} items and the C array {len(source)}")  # type: ignore[arg-type]
-    return np.frombuffer(ffi.buffer(source, count * dtype.itemsize), dtype).reshape(shape)
+    return np.frombuffer(ffi.buffer(source, count * dtype.itemsize), dtype).reshape(sizes)
+
+
+def _sizes(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as Python's own integers, whose product does not wrap around as numpy's does."""
+    try:
+        sizes = tuple(map(operator.index, shape if isinstance(shape, (tuple, list)) else (shape,)))
+    except TypeError:
+        raise InvalidArgumentError(f"shape: {shape!r} is not an integer or a tuple of integers") from None
+    if any(size < 0 for size in sizes):
+        raise InvalidArgumentError(f"shape: {shape} has a negative length")
+    return sizes
+
+
+def _parse(ctype: str) -> Any:
+    """The C type of that name."""
+    try:
+        return ffi.typeof(ctype)
+    except (ffi.error, TypeError):
+        raise InvalidArgumentError(f"ctype: {ctype!r} is not the name of a C type") from None
 
 
 def _item_type(kind: Any, argument: str) -> Any:
@@ -106,16 +134,11 @@ def _item_type(kind: Any, argument: str) -> Any:
     return kind.item
 
 
-def _dtype(item: Any) -> np.dtype[Any]:
+def _dtype(item: Any, argument: str) -> np.dtype[Any]:
     """The numpy dtype of a C number."""
-    if item.kind == "enum":
-        return np.dtype(np.int32)
-    if item.kind != "primitive":
-        raise InvalidArgumentError(f"{item.cname} is not a number, so numpy has no dtype for it")
-    name = item.cname
-    if name in _DTYPES:
-        return _DTYPES[name]
-    if name.endswith("_t") and "int" in name and "ptr" not in name:
-        return np.dtype(name.removesuffix("_t"))
-    signed = "u" if int(ffi.cast(item, -1)) > 0 else "i"
-    return np.dtype(f"{signed}{ffi.sizeof(item)}")
+    if item.cname in _DTYPES:
+        return _DTYPES[item.cname]
+    if item.kind not in ("primitive", "enum"):
+        raise InvalidArgumentError(f"{argument}: {item.cname} is not a number, so numpy has no dtype for it")
+    signed = item.kind == "enum" or int(ffi.cast(item, -1)) < 0
+    return np.dtype(f"{'i' if signed else 'u'}{ffi.sizeof(item)}")

@@ -1,4 +1,4 @@
-"""Finds a model by name or by path: a known name stands for a package from PyPI, converted once and cached."""
+"""Finds a model by name or by path; a known name is a package from PyPI, converted once and cached."""
 
 from __future__ import annotations
 
@@ -93,8 +93,9 @@ def checked(path: Path) -> Path:
             "rawllama.convert.convert(folder, out)"
         )
     if path.exists():
-        if magic(path) != MAGIC:
-            raise ValueError(f"{path} is not a GGUF file: its first four bytes are not {MAGIC.decode()}")
+        if not path.is_file() or magic(path) != MAGIC:
+            needed = f"name a file that begins with {MAGIC.decode()}, or a known model ({known})"
+            raise ValueError(f"{path} is not a GGUF file: {needed}")
         return path
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"{path} does not exist: correct the path, or name a known model ({known})")
@@ -121,7 +122,7 @@ def cache_folder() -> Path:
         from platformdirs import user_cache_path
     except ImportError:
         raise MissingExtraError("platformdirs not installed: pip install 'rawllama[minilm]'") from None
-    return user_cache_path("rawllama", appauthor=False)
+    return user_cache_path("rawllama")
 
 
 def cached(package: Package, outtype: OutType) -> Path:
@@ -156,8 +157,9 @@ def size_record(file: Path) -> Path:
 def intact(file: Path) -> bool:
     """Whether `file` is GGUF and as large as it was when it was made."""
     try:
-        return magic(file) == MAGIC and file.stat().st_size == int(size_record(file).read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
+        size = int(size_record(file).read_text(encoding="ascii"))
+        return magic(file) == MAGIC and file.stat().st_size == size
+    except (OSError, ValueError):
         return False
 
 

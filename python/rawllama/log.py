@@ -4,6 +4,9 @@ C appends lines to a queue (csrc/log.cpp); a thread of ours hands them to `loggi
 threads, and a log line never waits for the GIL. Quiet by default except for errors; to hear more:
 
     logging.getLogger("rawllama").setLevel(logging.INFO)
+
+Lines that a thread logs reach `logging` soon; `flush()` brings all of them at once. A forked child that ends by
+`os._exit`, as those of multiprocessing do, loses what has not got there.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import atexit
 import logging
 import os
 import threading
+import traceback
 from collections import deque
 
 from .raw import ffi, lib
@@ -23,6 +27,7 @@ _TO_PYTHON = {
     lib.GGML_LOG_LEVEL_ERROR: logging.ERROR,
 }
 _RECENT = 16
+_CAPACITY = 4096  # lines that C holds at most: csrc/log.cpp
 
 
 class LibraryLogger(logging.Logger):
@@ -42,26 +47,44 @@ _thread: threading.Thread | None = None
 
 
 def tell_level() -> None:
-    """Tell C which lines the logger wants."""
+    """Tell C which lines are wanted: the logger's, and errors always, because exceptions quote them."""
     wanted = logger.getEffectiveLevel()
     levels = [level for level, python in _TO_PYTHON.items() if python >= wanted]
-    lib.rawllama_log_set_level(min(levels, default=lib.GGML_LOG_LEVEL_CONT))
+    lib.rawllama_log_set_level(min(levels, default=lib.GGML_LOG_LEVEL_ERROR))
 
 
 def flush() -> None:
     """Hand all lines that C holds to `logging` now. Calls: rawllama_log_read."""
+    with _lock:
+        for _ in range(_CAPACITY):  # lines that come meanwhile are for the next time, or this might never end
+            if (line := _read()) is None:
+                break
+            level, text = line
+            _recent.append(text)
+            _hand_over(level, text)
+        if dropped := lib.rawllama_log_dropped():
+            _hand_over(logging.WARNING, f"{dropped} lines of libllama's log were dropped: they came faster than they were handled")
+
+
+def _read() -> tuple[int, str] | None:
+    """Take the oldest line from C, with `logging`'s level."""
     global _buffer
     level = ffi.new("int32_t *")
-    with _lock:
-        while (length := lib.rawllama_log_read(level, _buffer, len(_buffer))) >= 0:
-            if length >= len(_buffer):
-                _buffer = ffi.new("char[]", length + 1)
-                continue
-            text = ffi.string(_buffer).decode("utf-8", "backslashreplace")
-            _recent.append(text)
-            logger.log(_TO_PYTHON.get(level[0], logging.INFO), "%s", text)
-        if dropped := lib.rawllama_log_dropped():
-            logger.warning("%d of libllama's log lines were dropped: they came faster than they were handled", dropped)
+    while (length := lib.rawllama_log_read(level, _buffer, len(_buffer))) >= len(_buffer):
+        _buffer = ffi.new("char[]", length + 1)
+    if length < 0:
+        return None
+    text = ffi.string(_buffer).decode("utf-8", "backslashreplace")
+    return _TO_PYTHON.get(level[0], logging.INFO), text
+
+
+def _hand_over(level: int, text: str) -> None:
+    """Log one line. A filter of the user's that raises must not end the thread, nor the call that flushes."""
+    try:
+        logger.log(level, "%s", text)
+    except Exception:
+        if logging.raiseExceptions:  # as logging does where a handler raises
+            traceback.print_exc()
 
 
 def take_recent() -> list[str]:
@@ -101,8 +124,8 @@ def _after_fork() -> None:
 
 def start() -> None:
     """Begin to hand lines over; called once, when rawllama is imported."""
-    # A logger that somebody made before this import stays the same object.
-    logger.__class__ = LibraryLogger
+    # A logger that somebody made before this import stays the same object, with its own class below ours.
+    logger.__class__ = type("LibraryLogger", (LibraryLogger, type(logger)), {})
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)
     tell_level()

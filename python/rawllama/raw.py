@@ -20,27 +20,37 @@ LIBRARIES = PACKAGE / "lib"
 INCLUDE = PACKAGE / "include"
 
 
+# One name of each library. A foreign libllama may hide its ggml, or bring only ggml.
+_SYMBOLS = ("llama_decode", "ggml_init", "ggml_backend_load_all", "ggml_backend_cpu_init")
+
+
 def _load() -> tuple[FFI, Lib]:
     """Import the cffi module so that its libraries bind to each other and to nobody else's.
 
     Their names are their own, so a foreign `libllama.so.0` in the process is a different library. A foreign one
     whose symbols are global (RTLD_GLOBAL, LD_PRELOAD) would still answer the calls between ours, because ELF
     looks there first; RTLD_DEEPBIND turns that order round. It is used only then, as it would also bypass a
-    preloaded malloc.
+    preloaded malloc. Ours are never global, and bound at once, whatever flags the program has set for its imports.
     """
     if sys.platform == "win32":
         os.add_dll_directory(str(LIBRARIES))
-    elif hasattr(os, "RTLD_DEEPBIND") and _is_global("ggml_init"):
-        flags = sys.getdlopenflags()
-        sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
-        try:
-            from ._libllama import ffi, lib
-        finally:
-            sys.setdlopenflags(flags)
-        return ffi, lib
-    from ._libllama import ffi, lib
+        from ._libllama import ffi, lib
 
+        return ffi, lib
+    before = sys.getdlopenflags()
+    sys.setdlopenflags(_dlopen_flags())
+    try:
+        from ._libllama import ffi, lib
+    finally:
+        sys.setdlopenflags(before)
     return ffi, lib
+
+
+def _dlopen_flags() -> int:
+    flags = os.RTLD_NOW | os.RTLD_LOCAL
+    if hasattr(os, "RTLD_DEEPBIND") and any(map(_is_global, _SYMBOLS)):
+        flags |= os.RTLD_DEEPBIND
+    return flags
 
 
 def _is_global(symbol: str) -> bool:

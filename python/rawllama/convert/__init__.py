@@ -8,6 +8,7 @@ refuses to load: see `_families.py` and `_keys.py` where a comment says so.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -71,5 +72,7 @@ def convert(folder: str | os.PathLike[str], out: str | os.PathLike[str], *, outt
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         # JSON of the right syntax and the wrong structure surfaces as any of these.
         raise ConvertError(f"folder: {source} is not laid out as expected ({error!r})") from error
+    for note in model.keys.notes:
+        warnings.warn(note, ConvertWarning, stacklevel=2)
     write(target, model.arch, model.keys, model.tensors, outtype)
     return target

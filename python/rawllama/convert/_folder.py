@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ._errors import ConvertError, ConvertWarning
+from ._errors import ConvertError
 
 Json = dict[str, Any]
 
@@ -173,23 +172,21 @@ class Folder:
             found.setdefault(name, AddedToken(vocabulary[name], name, special=True))
         return found
 
+    def modules(self) -> dict[str, str]:
+        """Folders and kinds ("Transformer", "Pooling", ...) of sentence-transformers' modules."""
+        path = self.path / "modules.json"
+        listed = read_json(path) if path.is_file() else []
+        return {module["path"]: str(module["type"]).rpartition(".")[2] for module in listed}
+
     def pooling(self) -> int | None:
-        """libllama's number of the pooling that sentence-transformers uses, None where there is none.
+        """The number by which libllama knows sentence-transformers' pooling, None where there is none.
 
         Raises
         ------
         ConvertError
             The pooling is none of mean, cls and last token.
         """
-        if not (self.path / "modules.json").is_file():
-            return None
-        modules = read_json(self.path / "modules.json")
-        kinds = {module["path"]: str(module["type"]).rpartition(".")[2] for module in modules}
-        for path, kind in kinds.items():
-            if kind not in ("Transformer", "Pooling", "Normalize"):
-                message = f"module {path} ({kind}) is left out: vectors are those before it"
-                warnings.warn(message, ConvertWarning, stacklevel=2)
-        path = next((path for path, kind in kinds.items() if kind.endswith("Pooling")), None)
+        path = next((path for path, kind in self.modules().items() if kind.endswith("Pooling")), None)
         return None if path is None else pooling_number(self.path / path / "config.json")
 
 
@@ -197,7 +194,7 @@ POOLINGS = {"mean": 1, "cls": 2, "lasttoken": 3}
 
 
 def pooling_number(path: Path) -> int:
-    """libllama's number of the pooling described in a sentence-transformers config.json.
+    """The number by which libllama knows the pooling in a sentence-transformers config.json.
 
     Raises
     ------

@@ -25,6 +25,9 @@ COUNTS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("expert_count", ("num_local_experts", "num_experts"), False),
 )
 
+# More than any classifier has, and few enough to list.
+MOST_LABELS = 2**16
+
 EPSILONS = (
     ("attention.layer_norm_rms_epsilon", ("rms_norm_eps", "norm_eps")),
     ("attention.layer_norm_epsilon", ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")),
@@ -42,9 +45,10 @@ NOMIC_FIXED = {
 
 @dataclass
 class Keys:
-    """GGUF keys with their types, in the order in which they are written."""
+    """GGUF keys with their types, in the order in which they are written, and notes for the caller."""
 
     values: dict[str, tuple[Kind, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def set(self, name: str, kind: Kind, value: Any) -> None:
         """Set one key, over an earlier value of it.
@@ -131,7 +135,7 @@ def labels(architecture: str, config: Json) -> list[str] | None:
     named = config.get("id2label")
     if named is None:
         count = config.get("num_labels")
-        named = {i: f"LABEL_{i}" for i in range(2 if count is None else count)}
+        named = {i: f"LABEL_{i}" for i in range(2 if count is None else min(count, MOST_LABELS))}
     ordered = [str(named[key]) for key in sorted(named, key=int)]
     made_up = len(ordered) == 2 and ordered[0] == "LABEL_0"
     if made_up and not architecture.endswith("ForSequenceClassification"):
@@ -139,15 +143,20 @@ def labels(architecture: str, config: Json) -> list[str] | None:
     return ordered or None
 
 
-def hyperparameters(family: Family, folder: Folder, config: Json, names: list[str] | None) -> Keys:
-    """The model's keys, without those of its tokenizer; `config` is complete, `names` are the labels.
+def add_hyperparameters(
+    keys: Keys,
+    family: Family,
+    folder: Folder,
+    config: Json,
+    names: list[str] | None,
+) -> None:
+    """Add the model's keys, without those of its tokenizer; `config` is complete, `names` are the labels.
 
     Raises
     ------
     ConvertError
         config.json lacks a value, or has one that libllama's graph does not compute.
     """
-    keys = Keys()
     at = family.arch
     for name, sources, needed in COUNTS:
         value = first(config, sources)
@@ -166,7 +175,6 @@ def hyperparameters(family: Family, folder: Folder, config: Json, names: list[st
     if names:
         keys.set(f"{at}.classifier.output_labels", "array", names)
     special_cases(keys, family, config)
-    return keys
 
 
 def pooling(keys: Keys, family: Family, folder: Folder, config: Json) -> None:
@@ -177,6 +185,9 @@ def pooling(keys: Keys, family: Family, folder: Folder, config: Json) -> None:
     ConvertError
         The pooling is one that libllama has not.
     """
+    for path, kind in folder.modules().items():
+        if kind not in ("Transformer", "Pooling", "Normalize"):
+            keys.notes.append(f"module {path} ({kind}) is left out: vectors are those before it")
     number = POOLINGS["cls"] if family is NEOBERT else folder.pooling()
     if number is not None:
         keys.set(f"{family.arch}.pooling_type", "uint32", number)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gguf
 
 from . import _families, _keys, _safetensors
-from ._errors import ConvertError, ConvertWarning
+from ._errors import ConvertError
 from ._families import NOMIC_MOE, Family
 from ._folder import Folder, Json
 from ._keys import Keys
@@ -44,12 +43,17 @@ def load(path: Path, outtype: str) -> Model:
         config = without_offset(config)
     labels = _keys.labels(architecture, config)
     keys = general(path, outtype)
-    keys.values |= _keys.hyperparameters(family, folder, config, labels).values
-    size = add_vocabulary(keys, family, folder, config)
+    keys.notes += differences(family, architecture, config)
+    _keys.add_hyperparameters(keys, family, folder, config, labels)
     layers = keys.values[f"{family.arch}.block_count"][1]
     tensors = named(family, path, config, layers=layers, direct=labels is not None)
-    check(family, architecture, tensors, layers, size)
-    warn(family, architecture, config)
+    rows = check(family, architecture, tensors, layers)
+    if config.get("vocab_size", rows) != rows:
+        size = config["vocab_size"]
+        raise ConvertError(f"folder: vocab_size is {size}, but embeddings have {rows} rows; correct it")
+    size = add_vocabulary(keys, family, folder, config)
+    if size != rows:
+        raise ConvertError(f"folder: {size} tokens, but embeddings have {rows} rows; take its own tokenizer")
     return Model(family.arch, keys, tensors)
 
 
@@ -80,10 +84,13 @@ def named(family: Family, path: Path, config: Json, *, layers: int, direct: bool
         A tensor has no place in the architecture, or two have the same.
     """
     arch = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == family.arch)
+    sources = list(_families.rename(family, _safetensors.read(path)))
+    if layers > len(sources):
+        raise ConvertError(f"folder: {layers} layers, but {len(sources)} tensors; correct num_hidden_layers")
     table = gguf.get_tensor_name_map(arch, layers)
     found: dict[str, Tensor] = {}
     extra: list[str] = []
-    for tensor in _families.rename(family, _safetensors.read(path)):
+    for tensor in sources:
         shaped = _families.reshaped(family, tensor, config)
         name = shaped.name
         if direct and name in ("classifier.weight", "classifier.bias"):
@@ -100,13 +107,13 @@ def named(family: Family, path: Path, config: Json, *, layers: int, direct: bool
     return [replace(tensor, name=target) for target, tensor in found.items()]
 
 
-def check(family: Family, architecture: str, tensors: list[Tensor], layers: int, size: int) -> None:
-    """Check that all tensors are there, and an embedding for each token.
+def check(family: Family, architecture: str, tensors: list[Tensor], layers: int) -> int:
+    """Check that all tensors are there, and return how many tokens have an embedding.
 
     Raises
     ------
     ConvertError
-        A tensor is missing, or the vocabulary has another size than the embedding.
+        A tensor is missing.
     """
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     needed = family.required(layers)
@@ -114,13 +121,11 @@ def check(family: Family, architecture: str, tensors: list[Tensor], layers: int,
         needed.add("cls.output.weight")
     if missing := needed - shapes.keys():
         raise ConvertError(f"folder: tensors are missing ({some(missing)}); download the model again")
-    rows = shapes["token_embd.weight"][0]
-    if rows != size:
-        raise ConvertError(f"folder: {size} tokens, but {rows} rows of embeddings; correct vocab_size")
+    return shapes["token_embd.weight"][0]
 
 
-def warn(family: Family, architecture: str, config: Json) -> None:
-    """Warn where libllama's graph computes something else than the model; upstream converts it silently."""
+def differences(family: Family, architecture: str, config: Json) -> list[str]:
+    """What libllama's graph computes in another way than the model; upstream converts it silently."""
     activation = config.get("hidden_act") or config.get("activation") or "gelu"
     heads = {
         "BertForSequenceClassification": "libllama classifies without BERT's pooler: other scores",
@@ -129,5 +134,4 @@ def warn(family: Family, architecture: str, config: Json) -> None:
     notes = [heads[architecture]] if architecture in heads else []
     if family.arch in ("bert", NOMIC_MOE.arch) and not str(activation).startswith("gelu"):
         notes.append(f"libllama computes GELU where the model has {activation}: other vectors")
-    for note in notes:
-        warnings.warn(note, ConvertWarning, stacklevel=2)
+    return notes

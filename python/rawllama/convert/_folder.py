@@ -13,7 +13,11 @@ Json = dict[str, Any]
 
 NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
+# What transformers' tokenizer classes take for special without being told.
 BERT_TOKENS = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("unk", "sep", "pad", "cls", "mask")}
+ROBERTA_TOKENS = {f"{kind}_token": f"<{kind}>" for kind in ("unk", "pad", "mask")}
+ROBERTA_TOKENS |= {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+CLASS_TOKENS = {"WordPiece": BERT_TOKENS, "BPE": ROBERTA_TOKENS, "Unigram": ROBERTA_TOKENS}
 
 
 def read_json(path: Path) -> Any:
@@ -151,13 +155,21 @@ class Folder:
         return self.tokenizer
 
     def special_names(self) -> set[str]:
-        """The tokens that the tokenizer's configuration calls special."""
-        names: set[str] = set()
-        for source in (self.tokenizer_config or {}, self.special_map):
-            entries = [source.get(f"{kind}_token") for kind in NAMED_TOKENS]
-            entries += source.get("additional_special_tokens") or []
-            names |= {text for entry in entries if (text := token_text(entry))}
-        return names
+        """The tokens that are special by the tokenizer's class, or by its configuration."""
+        settings = self.tokenizer_config or {}
+        plain = settings.get("tokenizer_class") == "PreTrainedTokenizerFast"
+        named = {} if plain else dict(CLASS_TOKENS.get(self.vocabulary(), {}))
+        others: set[str] = set()
+        for source in (settings, self.special_map):
+            texts = {f"{kind}_token": token_text(source.get(f"{kind}_token")) for kind in NAMED_TOKENS}
+            named |= {kind: text for kind, text in texts.items() if text}
+            extra = source.get("additional_special_tokens") or []
+            others |= {text for entry in extra if (text := token_text(entry))}
+        return others | set(named.values())
+
+    def vocabulary(self) -> str:
+        """The kind of vocabulary in tokenizer.json: WordPiece, BPE, Unigram."""
+        return str(self.need_tokenizer()["model"].get("type"))
 
     def added_tokens(self, vocabulary: dict[str, int]) -> dict[str, AddedToken]:
         """Tokens that are matched as a whole, by text: those listed, and special ones of `vocabulary`."""

@@ -16,7 +16,6 @@ from ._keys import Keys
 from ._special import add_special_tokens
 
 SPACE = "\u2581"
-UNIGRAM_SPECIAL = {"<s>", "</s>", "<unk>", "<pad>", "<mask>"}
 
 # libllama reads no pre-tokenizer's name for WordPiece; upstream writes one after the vocabulary all the same.
 WORDPIECE_NAMES = {"0f052197aac305fe42f378b5c61554b7": "jina-v2-en"}
@@ -54,7 +53,7 @@ def add_vocabulary(keys: Keys, family: Family, folder: Folder, config: Json) -> 
     """
     if is_unigram(family, folder):
         size = unigram(keys, family, folder, config)
-    elif family.vocabulary == "bpe" or (family.vocabulary == "jina" and model_type(folder) == "BPE"):
+    elif family.vocabulary == "bpe" or (family.vocabulary == "jina" and folder.vocabulary() == "BPE"):
         size = bpe(keys, family, folder, config)
     else:
         size = wordpiece(keys, folder, config)
@@ -66,13 +65,8 @@ def add_vocabulary(keys: Keys, family: Family, folder: Folder, config: Json) -> 
 def is_unigram(family: Family, folder: Folder) -> bool:
     """Whether the model's vocabulary is SentencePiece's unigram."""
     if family.vocabulary == "either":
-        return model_type(folder) == "Unigram"
+        return folder.vocabulary() == "Unigram"
     return family.vocabulary == "unigram"
-
-
-def model_type(folder: Folder) -> str:
-    """The kind of vocabulary: WordPiece, BPE, Unigram."""
-    return str(folder.need_tokenizer()["model"].get("type"))
 
 
 def check_type(folder: Folder, wanted: str) -> None:
@@ -83,7 +77,7 @@ def check_type(folder: Folder, wanted: str) -> None:
     ConvertError
         It is another one.
     """
-    found = model_type(folder)
+    found = folder.vocabulary()
     if found != wanted:
         architecture = folder.config["architectures"][0]
         raise ConvertError(f"folder: {architecture} needs a {wanted} vocabulary, tokenizer.json has {found}")
@@ -152,7 +146,25 @@ def wordpiece(keys: Keys, folder: Folder, config: Json) -> int:
     pre = WORDPIECE_NAMES.get(hashlib.sha256(joined).hexdigest()[:32], "default")
     set_tokens(keys, "bert", pre, tokens, [kind for _, kind in listed])
     add_special_tokens(keys, folder, len(tokens))
+    check_special(keys, [kind for _, kind in listed])
     return len(tokens)
+
+
+def check_special(keys: Keys, types: Sequence[TokenType]) -> None:
+    """Check that libllama finds the tokens that it puts around each text.
+
+    Raises
+    ------
+    ConvertError
+        It would take other ones, or end the process for want of one.
+    """
+    for name, default in (("bos", 101), ("seperator", 102), ("unknown", 100)):
+        _, token = keys.values.get(f"tokenizer.ggml.{name}_token_id", ("uint32", default))
+        if token >= len(types) or types[token] != TokenType.CONTROL:
+            raise ConvertError(
+                f"folder: no {name} token: list [CLS], [SEP] and [UNK] among the added_tokens of "
+                "tokenizer.json, and name them in tokenizer_config.json"
+            )
 
 
 def marked(text: str, kind: TokenType) -> str:
@@ -273,8 +285,6 @@ def from_tokenizer_json(keys: Keys, folder: Folder, config: Json) -> int:
     named = added.get(settings.get("unk_token", ""))
     unknown = named.id if named else tokenizer["model"].get("unk_id", 3)
     special = folder.special_names()
-    if settings.get("tokenizer_class", "XLMRobertaTokenizer").startswith("XLMRobertaTokenizer"):
-        special |= UNIGRAM_SPECIAL
 
     def kind(i: int, text: str) -> TokenType:
         if i == unknown:

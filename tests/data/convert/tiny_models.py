@@ -31,7 +31,7 @@ def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Weights in [-0.5, 0.5) that depend on the name only; shape as asked, float32."""
     count = int(np.prod(shape, dtype=np.int64))
     raw = np.frombuffer(hashlib.shake_256(name.encode()).digest(2 * count), dtype="<i2")
-    return (raw.astype(np.float32) / 65536).reshape(shape)
+    return (raw.astype(np.float32) / np.float32(65536)).reshape(shape)
 
 
 def save_json(path: Path, content: Any) -> None:
@@ -120,6 +120,17 @@ def tokenizer_json(folder: Path, **parts: Any) -> None:
     save_json(folder / "tokenizer.json", content)
 
 
+def read_tokenizer(folder: Path) -> dict[str, Any]:
+    """The folder's tokenizer.json."""
+    content: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return content
+
+
+def change_tokenizer(folder: Path, **parts: Any) -> None:
+    """Other `parts` in the folder's tokenizer.json."""
+    save_json(folder / "tokenizer.json", {**read_tokenizer(folder), **parts})
+
+
 def wordpiece(folder: Path, *, lowercase: bool = True, strip_accents: bool | None = None) -> None:
     """BERT's tokenizer: normalizer, WordPiece, [CLS] and [SEP]."""
     ids = {token: i for i, token in enumerate(WORDPIECES)}
@@ -192,9 +203,9 @@ def roberta_bpe(folder: Path, *, tokenizer_class: str = "RobertaTokenizer", whit
 
 def modern_bpe(folder: Path) -> None:
     """ModernBERT's tokenizer: NFC, byte-level BPE, [CLS] and [SEP], user-defined tokens."""
-    model = bpe_model(["|||IP_ADDRESS|||", "<|padding|>"], ["   ", "  ", *SPECIAL, "[unused0]"], pairs=True)
+    model = bpe_model(["|||IP_ADDRESS|||", "<|padding|>"], ["   ", "  ", *SPECIAL, "[unused0]", "a▁b"], pairs=True)
     ids = model["vocab"]
-    plain = [added(ids[t], t, special=False, normalized=True) for t in ("   ", "  ", "[unused0]")]
+    plain = [added(ids[t], t, special=False, normalized=True) for t in ("   ", "  ", "[unused0]", "a▁b")]
     tokenizer_json(
         folder,
         added_tokens=[
@@ -400,6 +411,33 @@ def make_bert_mlm(folder: Path) -> None:
     save_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
 
 
+def make_bert_tokens(folder: Path) -> None:
+    """Special tokens named in unusual ways: as an object, an end that is not the last, a separated pair."""
+    make_bert(folder)
+    ids = {token: i for i, token in enumerate(WORDPIECES)}
+    inner = template("[CLS]", "[SEP]", ids)
+    inner["pair"].insert(3, inner["pair"][2])
+    change_tokenizer(folder, post_processor={"type": "Sequence", "processors": [inner]})
+    flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    unknown = {"__type": "AddedToken", "content": "[UNK]", **flags}
+    named = {"eos_token": "[MASK]", "unk_token": unknown, "cls_token": "[CLS]"}
+    save_json(folder / "tokenizer_config.json", {**named, "tokenizer_class": "BertTokenizer"})
+    config(folder, "BertModel", "bert", eot_token_id=5, sep_token_id=3, mask_token_id=1000)
+
+
+def make_bert_unlisted(folder: Path) -> None:
+    """Neither a list of added tokens nor a tokenizer_config.json; special tokens at the ids of English BERT."""
+    make_bert(folder)
+    (folder / "tokenizer_config.json").unlink()
+    words = ["[PAD]", *PIECES, *LETTERS]
+    words += [f"word{i}" for i in range(len(words), 100)] + ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    ids = {token: i for i, token in enumerate(words)}
+    model = {**read_tokenizer(folder)["model"], "vocab": ids}
+    change_tokenizer(folder, added_tokens=[], post_processor=template("[CLS]", "[SEP]", ids), model=model)
+    config(folder, "BertModel", "bert", vocab_size=len(words))
+    save_tensors(folder / "model.safetensors", bert(len(words)))
+
+
 def make_bert_reranker(folder: Path) -> None:
     wordpiece(folder)
     config(folder, "BertForSequenceClassification", "bert", id2label={"0": "LABEL_0"}, label2id={"LABEL_0": 0})
@@ -483,6 +521,14 @@ def make_roberta(folder: Path) -> None:
     roberta_config(folder, "RobertaModel")
     pooling(folder, "mean_tokens")
     save_tensors(folder / "model.safetensors", bert(ROBERTA_VOCAB, positions=POSITIONS + 2, types=1))
+
+
+def make_roberta_plain(folder: Path) -> None:
+    """A post-processor that adds no tokens, against a tokenizer_config.json that asks for some."""
+    make_roberta(folder)
+    change_tokenizer(folder, post_processor=BYTE_LEVEL)
+    asked = {"add_bos_token": True, "add_sep_token": True, "add_pad_token": True}
+    save_json(folder / "tokenizer_config.json", {**asked, "sep_token": "</s>", "tokenizer_class": "RobertaTokenizer"})
 
 
 def roberta_head(labels: int) -> Shapes:
@@ -631,7 +677,7 @@ def make_jina_whitespace(folder: Path) -> None:
     save_tensors(folder / "model.safetensors", under("bert.", jina(ROBERTA_VOCAB)))
 
 
-MODERN_VOCAB = 280
+MODERN_VOCAB = 281
 
 
 def modern_config(folder: Path, architecture: str, **extra: Any) -> None:

@@ -108,7 +108,7 @@ class queue {
     std::condition_variable         ready;
     std::deque<line>                lines;
     std::map<std::thread::id, line> parts; // one a thread; ids are used again, so there are never many
-    int32_t                         threshold = GGML_LOG_LEVEL_ERROR;
+    int32_t                         threshold = GGML_LOG_LEVEL_NONE; // backends greet before Python says what it wants
     int64_t                         dropped   = 0;
     bool                            closed    = false;
 };

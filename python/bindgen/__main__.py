@@ -27,8 +27,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bindgen", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare the installed rawllama with its headers")
+    parser.add_argument("--check", action="store_true", help="compare the built module with its headers and libraries")
     parser.add_argument("--package", default="rawllama", help="what --check imports (default: rawllama)")
+    parser.add_argument("--path", action="append", default=[], type=Path,
+                        help="folder that holds the package, for one that is not installed")
     parser.add_argument("--compiler", default=os.environ.get("CC", "cc"), help="command of a C compiler")
     parser.add_argument("--nm", default=os.environ.get("NM", "nm"), help="command that lists symbols")
     commands = parser.add_subparsers(dest="command")
@@ -56,7 +58,7 @@ def _check(options: argparse.Namespace) -> int:
     if not options.check:
         _parser().print_help()
         return 2
-    report = check(options.package, shlex.split(options.compiler), options.nm)
+    report = check(options.package, shlex.split(options.compiler), options.nm, options.path)
     print(report.text)
     for fault in report.faults:
         print(f"DRIFT: {fault}")

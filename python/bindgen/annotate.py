@@ -43,17 +43,28 @@ class Annotator:
     def argument(self, kind: CType) -> str:
         """What C takes from Python: wider than `result`, as cffi converts some objects."""
         match kind:
-            case Callback():
-                return f"{self._callback(kind)} | Null"
-            case Pointer(Void()):
-                return "CData | bytes"
+            case Pointer(Void(), const=True):
+                return "AnyPointer | bytes"
+            case Pointer(Void()):  # C may write to it, and a bytes object must not change
+                return "AnyPointer"
             case Pointer(Scalar("FILE")):
                 return "IO[bytes] | Pointer[c_FILE, c_FILE]"
             case Pointer(Scalar(name) as target, const=True):
                 converted = "bytes" if name in _BYTES else f"list[{python_value(name)}]"
                 return f"{self._pointer(target)} | {converted}"
+            case Pointer(Pointer(const=True) as target):  # const char **: texts that C reads
+                return f"{self._pointer(target)} | list[{self.result(target)}]"
             case Pointer(target):
                 return self._pointer(target)
+        return self.result(kind)
+
+    def field(self, kind: CType) -> str:
+        """A struct's field: what reading it gives, and what it is set from where that is more."""
+        match kind:
+            case Pointer(Void() | StructType()):
+                return f"Field[{self.result(kind)}, {self.argument(Pointer(kind.target))}]"
+            case Array():
+                return f"Field[{self.result(kind)}, {self._values(kind)}]"
         return self.result(kind)
 
     def python_callable(self, callback: Callback) -> str:
@@ -70,6 +81,15 @@ class Annotator:
         if callback.alias and callback.alias not in self._hidden:
             return callback.alias
         return self.function_pointer(callback)
+
+    def _values(self, kind: CType) -> str:
+        """What an array, or an array of arrays, is set from."""
+        match kind:
+            case Array(Scalar("char")):
+                return f"{self.result(kind)} | list[bytes] | bytes"
+            case Array(item):
+                return f"{self.result(kind)} | list[{self._values(item)}]"
+        return self.result(kind)
 
     def _pointer(self, target: CType) -> str:
         return "VoidPointer" if isinstance(target, Void) else f"Pointer[{self._tag(target)}, {self.result(target)}]"

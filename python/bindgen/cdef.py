@@ -30,7 +30,7 @@ def write_cdef(headers: Headers, bound: Container[str]) -> str:
 
 def _constant(constant: Constant) -> str:
     if constant.kind == "str":
-        return f"static char *const {constant.name};"
+        return f"static const char *const {constant.name};"
     if constant.kind == "float":
         return f"static const double {constant.name};"
     # As a macro, cffi takes the value whatever its integer type is.
@@ -46,7 +46,7 @@ def _without_storage(node: c_ast.Node) -> c_ast.Node:
     return bare
 
 
-class _Generator(c_generator.CGenerator):
+class _Generator(c_generator.CGenerator):  # type: ignore[misc] # pycparser carries no types
     """pycparser's generator, with the compiler's part written as dots."""
 
     def visit_Enum(self, node: c_ast.Enum) -> str:
@@ -55,9 +55,31 @@ class _Generator(c_generator.CGenerator):
         names = ", ".join(one.name for one in node.values.enumerators)
         return f"enum {node.name or ''} {{ {names}, ... }}"
 
+    def visit_ParamList(self, node: c_ast.ParamList) -> str:
+        return ", ".join(self.visit(_as_pointer(one)) for one in node.params)
+
     def _generate_type(self, node: c_ast.Node, *args: object, **kwargs: object) -> str:
-        if isinstance(node, c_ast.ArrayDecl) and node.dim is not None and not isinstance(node.dim, c_ast.Constant):
+        if _is_computed(node):
             node = copy.copy(node)
             node.dim = c_ast.ID("...")
         text: str = super()._generate_type(node, *args, **kwargs)
         return text
+
+
+def _is_computed(node: c_ast.Node) -> bool:
+    """Whether an array's length is an expression, or that of the arrays in it: cffi wants dots outside of dots."""
+    while isinstance(node, c_ast.ArrayDecl):
+        if node.dim is not None and not isinstance(node.dim, c_ast.Constant):
+            return True
+        node = node.type
+    return False
+
+
+def _as_pointer(node: c_ast.Node) -> c_ast.Node:
+    """A parameter; the length of an array means nothing to C there, and cffi takes no dots for it."""
+    if not isinstance(getattr(node, "type", None), c_ast.ArrayDecl):
+        return node
+    node = copy.copy(node)
+    node.type = copy.copy(node.type)
+    node.type.dim = None
+    return node

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .ctype import resolve
 from .generate import Inputs, read
-from .model import Headers
+from .model import Constant, Enum, Function, Headers, Struct, Typedef
+from .spelling import function_spelling, normal, spelling
 
 # Runs in a child process, isolated (-I): PYTHONPATH, which leads to bindgen, must not lead to rawllama's source.
 _PROBE = """
 import json, sys
 from pathlib import Path
+sys.path[:0] = {path!r}
 import {package}
 from {package} import ffi, lib
 
@@ -27,20 +30,28 @@ def complete(kind):
     except (ValueError, ffi.error):
         return False
 
+def typeof(name):
+    try:
+        return ffi.typeof(name)
+    except ffi.error:  # a function, which ffi knows by a pointer only
+        return ffi.typeof(name + " *")
+
 def fields(kind):
     for field, inner in kind.fields:
         if field:
-            yield field
+            yield field, inner.type.cname
         elif complete(inner.type):
             yield from fields(inner.type)
 
 typedefs, structs, unions = ffi.list_types()
 names = [*typedefs, *(f"struct {{tag}}" for tag in structs), *(f"union {{tag}}" for tag in unions)]
-kinds = {{name: ffi.typeof(name) for name in names}}
+kinds = {{name: typeof(name) for name in names}}
+members = {{name: ffi.typeof(getattr(lib, name)) for name in dir(lib) if callable(getattr(lib, name))}}
 json.dump({{
     "folder": str(Path({package}.__file__).parent),
     "names": dir(lib),
-    "typedefs": typedefs,
+    "functions": {{name: kind.cname for name, kind in members.items() if kind.kind == "function"}},
+    "typedefs": {{name: kinds[name].cname for name in typedefs}},
     "structs": {{name: list(fields(kind)) for name, kind in kinds.items() if complete(kind)}},
 }}, sys.stdout)
 """
@@ -58,17 +69,22 @@ class CheckError(RuntimeError):
     """The comparison could not be made."""
 
 
-def check(package: str, compiler: Sequence[str], nm: str) -> Report:
-    """Compare the installed `package` with the headers and libraries that it carries.
+def check(package: str, compiler: Sequence[str], nm: str, path: Sequence[Path] = ()) -> Report:
+    """Compare `package` with the headers and libraries that it carries.
+
+    It is the installed one, or the one below a folder of `path`.
 
     Raises
     ------
     CheckError
-        The package cannot be imported, or has no headers.
+        The package cannot be imported, or bindgen did not make it.
     """
-    module = _probe(package)
+    module = _probe(package, path)
     folder = Path(module["folder"])
-    record = json.loads((folder / "_libllama.json").read_text(encoding="utf-8"))
+    try:
+        record = json.loads((folder / "_libllama.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckError(f"{error.filename} is missing: install the package again (`pip install .`)") from None
     inputs = Inputs(compiler, nm, record["headers"], [folder / "include"], record["defines"],
                     _located(folder, record["libraries"]), _located(folder, record["plugins"]),
                     record["compiled_in"])
@@ -77,9 +93,10 @@ def check(package: str, compiler: Sequence[str], nm: str) -> Report:
                   list(_faults(headers, left_out, record["omitted"], module)))
 
 
-def _probe(package: str) -> dict[str, Any]:
-    """Names and struct fields of the module, found out in a process of its own."""
-    command = [sys.executable, "-I", "-c", _PROBE.format(package=package)]
+def _probe(package: str, path: Sequence[Path]) -> dict[str, Any]:
+    """Names and types of the module, found out in a process of its own."""
+    folders = [str(one.absolute()) for one in path]
+    command = [sys.executable, "-I", "-c", _PROBE.format(package=package, path=folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CheckError(f"`import {package}` fails; is it installed (`pip install .`)?\n{done.stderr.strip()}")
@@ -105,27 +122,48 @@ def _faults(
         yield f"{name} is in lib, and no header declares it"
     for name in sorted(left_out.keys() ^ recorded.keys()):
         yield f"{name}: {recorded.get(name, 'bound')} when built, {left_out.get(name, 'exported')} now"
-    for name in sorted(headers.callbacks.keys() - set(module["typedefs"])):
-        yield f"{name} is a callback type, and ffi does not know it"
+    yield from _type_faults(headers, module)
     yield from _struct_faults(headers, module["structs"])
 
 
-def _struct_faults(headers: Headers, structs: dict[str, list[str]]) -> Iterable[str]:
+def _type_faults(headers: Headers, module: dict[str, Any]) -> Iterable[str]:
+    """Functions and typedefs that are of another type than the header's."""
+    built = module["functions"]
+    for function in headers.functions.values():
+        declared = function_spelling(function, headers)
+        if function.name in built and normal(built[function.name]) != declared:
+            yield f"{function.name} is {built[function.name]} in lib and {declared} in {function.origin.header}"
+    built = module["typedefs"]
+    for name, typedef in headers.typedefs.items():
+        declared = spelling(resolve(typedef.type, headers), headers)
+        if name not in built:
+            yield f"{name} is a type of {typedef.origin.header}, and ffi does not know it"
+        elif normal(built[name]) != declared:
+            yield f"{name} is {built[name]} in ffi and {declared} in {typedef.origin.header}"
+
+
+def _struct_faults(headers: Headers, structs: dict[str, list[list[str]]]) -> Iterable[str]:
     untagged_members = set(headers.untagged.values()) - headers.typedefs.keys()
     for struct in headers.structs.values():
         if struct.members is None or struct.name in untagged_members:
             continue
-        spelling = f"{struct.kind} {struct.name}" if struct.tagged else struct.name
-        fields = [one.name for one in struct.members]
-        if spelling not in structs:
-            yield f"{spelling} has fields in {struct.origin.header}, and is not in ffi"
-        elif structs[spelling] != fields:
-            yield f"{spelling} has the fields {structs[spelling]} in ffi and {fields} in {struct.origin.header}"
+        name = f"{struct.kind} {struct.name}" if struct.tagged else struct.name
+        declared = {one.name: spelling(resolve(one.type, headers), headers) for one in struct.members}
+        if name not in structs:
+            yield f"{name} has fields in {struct.origin.header}, and is not in ffi"
+            continue
+        built = {field: normal(cname) for field, cname in structs[name]}
+        if list(built.items()) != list(declared.items()):
+            yield f"{name} has the fields {_listed(built)} in ffi and {_listed(declared)} in {struct.origin.header}"
+
+
+def _listed(fields: dict[str, str]) -> str:
+    return ", ".join(f"{name}: {kind}" for name, kind in fields.items())
 
 
 def _table(headers: Headers, left_out: dict[str, str], names: set[str]) -> str:
     """Coverage by header."""
-    kinds = {
+    kinds: dict[str, Iterable[Function | Struct | Enum | Constant | Typedef]] = {
         "exported": [one for one in headers.functions.values() if one.name not in left_out],
         "bound": [one for one in headers.functions.values() if one.name in names],
         "structs": headers.structs.values(),

@@ -67,27 +67,54 @@ def resolve(node: c_ast.Node, headers: Headers, alias: str = "") -> CType:
     """The type that a syntax tree node of `headers` stands for."""
     if isinstance(node, c_ast.Typename):
         return resolve(node.type, headers)
-    if isinstance(node, c_ast.PtrDecl) and isinstance(node.type, c_ast.FuncDecl):
-        return Callback(*signature(node.type, headers), alias)
+    if isinstance(node, c_ast.FuncDecl):  # as a parameter or behind a typedef: C makes a pointer of it
+        return Callback(*signature(node, headers), alias)
+    if isinstance(node, c_ast.PtrDecl) and _is_function(node.type, headers):
+        return resolve(node.type, headers, alias)
     if isinstance(node, c_ast.PtrDecl):
         return Pointer(resolve(node.type, headers), "const" in getattr(node.type, "quals", ()))
     if isinstance(node, c_ast.ArrayDecl):
         return Array(resolve(node.type, headers))
     inner = node.type
     if isinstance(inner, c_ast.Enum):
-        return EnumType(inner.name)
+        return EnumType(inner.name or headers.untagged[id(inner)])
     if isinstance(inner, (c_ast.Struct, c_ast.Union)):
         return StructType(inner.name or headers.untagged[id(inner)])
-    return _named(" ".join(inner.names), headers, alias)
+    return _named(inner.names, headers, alias)
 
 
-def _named(name: str, headers: Headers, alias: str) -> CType:
+def _is_function(node: c_ast.Node, headers: Headers) -> bool:
+    """Whether a node is a function's type, itself or by its typedef."""
+    while isinstance(node, c_ast.TypeDecl) and isinstance(node.type, c_ast.IdentifierType):
+        typedef = headers.typedefs.get(node.type.names[0])
+        if typedef is None:
+            return False
+        node = typedef.type
+    return isinstance(node, c_ast.FuncDecl)
+
+
+def _named(words: list[str], headers: Headers, alias: str) -> CType:
     """A scalar or a typedef."""
-    if name == "void":
+    if words == ["void"]:
         return Void()
-    if typedef := headers.typedefs.get(name):
-        return resolve(typedef.type, headers, name)
-    return Scalar(name, alias)
+    if typedef := headers.typedefs.get(words[0]):
+        return resolve(typedef.type, headers, words[0])
+    return Scalar(_canonical(words), alias)
+
+
+_WORDS = ("signed", "unsigned", "short", "long", "char", "int", "double")
+
+
+def _canonical(words: list[str]) -> str:
+    """The usual name of a number type: `long unsigned int` is `unsigned long`."""
+    if not set(words) <= set(_WORDS):
+        return "_Bool" if words == ["bool"] else " ".join(words)
+    kept = sorted((word for word in words if word != "signed" or "char" in words), key=_WORDS.index)
+    if "short" in kept or "long" in kept:
+        kept = [word for word in kept if word != "int"]
+    elif kept in ([], ["unsigned"]):
+        kept.append("int")
+    return " ".join(kept)
 
 
 def signature(node: c_ast.FuncDecl, headers: Headers) -> tuple[tuple[CType, ...], CType]:

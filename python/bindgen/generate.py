@@ -95,7 +95,8 @@ def generate(module: str, inputs: Inputs, outputs: Outputs, *, strict: bool = Fa
         path.parent.mkdir(parents=True, exist_ok=True)
     ffi.emit_c_code(str(outputs.source))
     outputs.stub.write_text(write_stub(headers, bound), encoding="utf-8")
-    outputs.record.write_text(json.dumps(_record(inputs, left_out, installed_apart=strict), indent=1) + "\n", encoding="utf-8")
+    record = _record(inputs, left_out, installed_apart=strict)
+    outputs.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     rest = f"; left out: {', '.join(f'{name} ({why})' for name, why in left_out.items())}" if left_out else ""
     return f"bindgen: {len(bound)} of {len(headers.functions)} functions{rest}"
 

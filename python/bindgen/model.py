@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,6 +30,7 @@ class Function:
 
     @property
     def type(self) -> c_ast.FuncDecl:
+        """The signature."""
         node = self.decl.type
         assert isinstance(node, c_ast.FuncDecl)
         return node
@@ -57,9 +59,10 @@ class Struct:
 
 @dataclass(frozen=True)
 class Enum:
-    """An enum; `name` is empty where the header gives none."""
+    """An enum; without a tag it has its typedef's name or, where there is none, an empty one."""
 
     name: str
+    tagged: bool
     constants: tuple[Member, ...]
     origin: Origin
     doc: str
@@ -92,8 +95,8 @@ class Headers:
 
     `nodes` keeps the syntax tree for the cdef: its order is one that C accepts.
     `function_macros` are the `#define NAME(...)` ones and those without a value,
-    which have no C symbol and no Python meaning. `untagged` names the structs that
-    C leaves without one, by the `id` of their node.
+    which have no C symbol and no Python meaning. `untagged` names the structs and
+    enums that C leaves without a tag, by the `id` of their node.
     """
 
     nodes: list[c_ast.Node] = field(default_factory=list)
@@ -113,9 +116,9 @@ class Headers:
     @property
     def files(self) -> list[str]:
         """The headers' names, in the order in which they were first met."""
-        origins = [one.origin for one in (*self.functions.values(), *self.structs.values(), *self.enums,
-                                          *self.typedefs.values(), *self.constants.values())]
-        return list(dict.fromkeys(origin.header for origin in origins))
+        kinds: list[Iterable[Function | Struct | Enum | Typedef | Constant]] = [
+            self.functions.values(), self.structs.values(), self.enums, self.typedefs.values(), self.constants.values()]
+        return list(dict.fromkeys(one.origin.header for records in kinds for one in records))
 
 
 def is_function_pointer(node: c_ast.Node) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._libllama import Array, CData
 
 # The C numbers, by ffi.typeof()'s names, that are no integers; an integer's size and sign say what it is.
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
     "long double": np.dtype(np.longdouble),
@@ -66,7 +66,8 @@ def pointer(array: NDArray[Any], ctype: str, length: int = 0, *, writable: bool 
         raise InvalidArgumentError("array: it is read-only; pass a copy, or writable=False if C only reads it")
     if not 0 <= length <= array.size:
         raise InvalidArgumentError(f"array: it has {array.size} items and C was told {length}")
-    result: Array[Any, Any] = ffi.from_buffer(f"{item.cname}[]", array, require_writable=writable)
+    buffer: Any = array  # numpy's stubs say so from Python 3.12 on
+    result: Array[Any, Any] = ffi.from_buffer(f"{item.cname}[]", buffer, require_writable=writable)
     return result
 
 
@@ -103,9 +104,10 @@ def view(source: CData, shape: int | tuple[int, ...]) -> NDArray[Any]:
     count = math.prod(sizes)
     if count * dtype.itemsize > sys.maxsize:
         raise InvalidArgumentError(f"shape: {shape} is larger than any memory")
-    if kind.kind == "array" and count > len(source):  # type: ignore[arg-type]
-        raise InvalidArgumentError(f"shape: {shape} has {count} items and the C array {len(source)}")  # type: ignore[arg-type]
-    return np.frombuffer(ffi.buffer(source, count * dtype.itemsize), dtype).reshape(sizes)
+    if kind.kind == "array" and count > (length := len(cast("Array[Any, Any]", source))):
+        raise InvalidArgumentError(f"shape: {shape} has {count} items and the C array {length}")
+    memory: Any = ffi.buffer(source, count * dtype.itemsize)
+    return np.ndarray(sizes, dtype, memory)
 
 
 def _sizes(shape: int | tuple[int, ...]) -> tuple[int, ...]:

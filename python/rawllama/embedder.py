@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import log
+from . import log, modelfile
 from .arrays import pointer, view
 from .errors import ContextCreateError, DecodeError, InvalidArgumentError, LlamaError, ModelLoadError, NativeAssertError
 from .normalize import normalize_rows
@@ -27,6 +28,8 @@ POOLINGS = {
 }
 # Tokens a batch, unless one text has more. Attention is quadratic in them; 512 was the fastest of 256 to 2048.
 TOKEN_BUDGET = 512
+# ggml's own limit; tens of thousands would end the process.
+MAX_THREADS = lib.GGML_MAX_N_THREADS
 # Sequences a batch: 512 tokens of the shortest texts there are.
 MAX_SEQUENCES = 128
 
@@ -41,16 +44,18 @@ class Embedder:
     pooling
         `none`, `mean`, `cls`, `last` or `rank`; by default what the file says, which is in `self.pooling`.
     n_threads
-        Threads that compute; by default one a core.
+        Threads that compute, 1 to 512; by default one a core.
 
     Raises
     ------
     InvalidArgumentError
-        An unknown pooling, or a model that cannot embed.
+        An unknown pooling or one that the model does not do, or a model that cannot embed.
+    OSError
+        The file cannot be read.
     ModelLoadError
-        The file is missing or is no model.
+        The file is no model.
     ContextCreateError
-        The model does not do this pooling, or memory is short.
+        The model is damaged, or memory is short.
 
     Calls: llama_model_load_from_file, llama_init_from_model
     """
@@ -58,32 +63,41 @@ class Embedder:
     def __init__(
         self, model: str | os.PathLike[str], *, pooling: str | None = None, n_threads: int | None = None
     ) -> None:
-        self._model = self._context = ffi.NULL
+        self._model: Any = ffi.NULL
+        self._context: Any = ffi.NULL
         if pooling is not None and pooling not in POOLINGS:
             raise InvalidArgumentError(f"pooling: {pooling!r} is none of {', '.join(POOLINGS)}")
-        if n_threads is not None and n_threads < 1:
-            raise InvalidArgumentError(f"n_threads: {n_threads} is less than 1")
+        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
+            raise InvalidArgumentError(f"n_threads: {n_threads} is not between 1 and {MAX_THREADS}")
         self._requested = POOLINGS[pooling] if pooling else lib.LLAMA_POOLING_TYPE_UNSPECIFIED
-        self._n_threads = n_threads or os.cpu_count() or 1
+        self._n_threads = n_threads or min(os.cpu_count() or 1, MAX_THREADS)
         self._model = _load(model)
         try:
             self._vocab = lib.llama_model_get_vocab(self._model)
-            if lib.llama_vocab_type(self._vocab) == lib.LLAMA_VOCAB_TYPE_NONE:
-                raise InvalidArgumentError(f"model: {os.fspath(model)} has no tokenizer, so it cannot take texts")
-            if lib.llama_model_has_encoder(self._model) and lib.llama_model_has_decoder(self._model):
-                raise InvalidArgumentError(f"model: {os.fspath(model)} is an encoder-decoder, which gives no embeddings")
             #: Tokens that one text may have: the positions that the model was trained on.
             self.max_tokens: int = lib.llama_model_n_ctx_train(self._model)
+            self._require_embeddings(os.fspath(model))
             self._reserve(TOKEN_BUDGET)
+            kind = lib.llama_pooling_type(self._context)
+            #: The pooling in use: the one asked for, or the file's.
+            self.pooling = next(name for name, value in POOLINGS.items() if value == kind)
+            if self.pooling == "rank" and not modelfile.gives_scores(model, lib.llama_model_n_cls_out(self._model)):
+                raise InvalidArgumentError(f"pooling: {os.fspath(model)} has no layer that gives scores for rank")
         except BaseException:
             self.close()
             raise
-        kind = lib.llama_pooling_type(self._context)
-        self.pooling = next(name for name, value in POOLINGS.items() if value == kind)
+        columns = lib.llama_model_n_cls_out if self.pooling == "rank" else lib.llama_model_n_embd_out
         #: Columns of the result.
-        self.n_embd: int = (
-            lib.llama_model_n_cls_out(self._model) if self.pooling == "rank" else lib.llama_model_n_embd_out(self._model)
-        )
+        self.n_embd: int = columns(self._model)
+
+    def _require_embeddings(self, name: str) -> None:
+        """Refuse a model that cannot turn texts into vectors."""
+        if lib.llama_vocab_type(self._vocab) == lib.LLAMA_VOCAB_TYPE_NONE:
+            raise InvalidArgumentError(f"model: {name} has no tokenizer, so it cannot take texts")
+        if lib.llama_model_has_encoder(self._model) and lib.llama_model_has_decoder(self._model):
+            raise InvalidArgumentError(f"model: {name} is an encoder-decoder, which gives no embeddings")
+        if self.max_tokens < 2:
+            raise ModelLoadError(f"{name} says that it takes {self.max_tokens} tokens; the file is damaged")
 
     def close(self) -> None:
         """Free the context and the model; a second time does nothing. Calls: llama_free, llama_model_free."""
@@ -100,7 +114,9 @@ class Embedder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def tokenize(self, text: str) -> NDArray[np.int32]:
@@ -108,6 +124,7 @@ class Embedder:
 
         Text that looks like a special token (`[SEP]`) is plain text. Shape (n,), int32. Calls: llama_tokenize
         """
+        self._require_open()
         data = text.encode()
         size = len(data) + 16
         while True:
@@ -120,7 +137,9 @@ class Embedder:
                 return tokens[:count]
             size = -count
 
-    def encode(self, texts: Sequence[str], *, normalize: str | float = "l2", truncate: bool = False) -> NDArray[np.float32]:
+    def encode(
+        self, texts: Sequence[str], *, normalize: str | float = "l2", truncate: bool = False
+    ) -> NDArray[np.float32]:
         """Embed texts: one row each, in their order.
 
         Parameters
@@ -147,7 +166,7 @@ class Embedder:
         Calls: llama_decode, llama_get_embeddings_seq
         """
         if self.pooling == "none":
-            raise InvalidArgumentError("pooling: it is none, so there is a row a token; use encode_tokens, or pooling='mean'")
+            raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
         rows = np.empty((len(texts), self.n_embd), np.float32)
         for indices, _ in self._batches(self._prepare(texts, truncate)):
             for sequence, index in enumerate(indices):
@@ -172,7 +191,7 @@ class Embedder:
         Parameters and errors are those of `encode`. Calls: llama_decode, llama_get_embeddings_ith
         """
         if self.pooling != "none":
-            raise InvalidArgumentError(f"pooling: it is {self.pooling}, so there is a row a text; use pooling='none'")
+            raise InvalidArgumentError(f"pooling: {self.pooling} gives a row a text; use encode, or pooling='none'")
         tokens = self._prepare(texts, truncate)
         offsets = np.concatenate(([0], np.cumsum([one.size for one in tokens], dtype=np.int64)))
         rows = np.empty((int(offsets[-1]), self.n_embd), np.float32)
@@ -185,12 +204,15 @@ class Embedder:
         _require_finite(rows, offsets)
         return normalize_rows(rows, normalize), offsets, tokens
 
+    def _require_open(self) -> None:
+        if not self._model:
+            raise InvalidArgumentError("the Embedder is closed; make a new one")
+
     def _prepare(self, texts: Sequence[str], truncate: bool) -> list[NDArray[np.int32]]:
         """Tokens of each text, none longer than the model was trained for."""
         if isinstance(texts, str):
             raise InvalidArgumentError("texts: it is one string; pass a list, e.g. [text]")
-        if not self._model:
-            raise InvalidArgumentError("the Embedder is closed; make a new one")
+        self._require_open()
         prepared = []
         for index, text in enumerate(texts):
             try:
@@ -202,7 +224,7 @@ class Embedder:
             if tokens.size > self.max_tokens and not truncate:
                 raise InvalidArgumentError(
                     f"texts[{index}]: {tokens.size} tokens, and the model was trained on {self.max_tokens};"
-                    " shorten it, or cut it with truncate=True"
+                    " shorten it, or let it be cut (truncate=True, --truncate)"
                 )
             if tokens.size > self.max_tokens:
                 tokens = np.append(tokens[: self.max_tokens - 1], tokens[-1:])
@@ -231,6 +253,8 @@ class Embedder:
         if self._context and lib.llama_n_ubatch(self._context) >= n_tokens:
             return
         self._free_context()
+        # libllama plans its memory for MAX_SEQUENCES sequences of one length, and asserts where that leaves a rest.
+        n_tokens += -n_tokens % MAX_SEQUENCES
         params = lib.llama_context_default_params()
         params.embeddings = True
         # Pooling sees one ubatch at a time, so no text may be split: all three are the same.
@@ -276,9 +300,10 @@ class Embedder:
 def _load(path: str | os.PathLike[str]) -> Any:
     """Load a model, with the library's own words if it cannot."""
     name = os.fspath(path)
-    with open(name, "rb") as file:  # a missing file or a folder is Python's own error, which names it
+    with Path(name).open("rb") as file:  # a missing file or a folder is Python's own error, which names it
         if file.read(4) != b"GGUF":
             raise ModelLoadError(f"{name} is not a GGUF file; convert a Hugging Face folder with rawllama.convert")
+    modelfile.check(path)
     log.take_recent()
     model = lib.rawllama_model_load_from_file(os.fsencode(name), lib.llama_model_default_params())
     if not model:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 # More texts than this make no readable similarity matrix.
 _MATRIX_TEXTS = 16
 _TEXT_WIDTH = 60
+# To open the last one anew would write from the start of a file that others have written to.
+_STANDARD_OUTPUT = ("-", "/dev/stdout")
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,12 @@ def read_texts(source: str, kind: str | None, field: str) -> list[str]:
         The file cannot be read.
     """
     name = "standard input" if source == "-" else source
-    data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    data = _standard("input", sys.stdin).read() if source == "-" else Path(source).read_bytes()
     lines = [line.removesuffix(b"\r") for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     if lines[-1] == b"":
         lines.pop()  # the last newline ends the last line and begins none
     if kind is None:
-        kind = "jsonl" if source.endswith((".jsonl", ".ndjson")) else "lines"
+        kind = "jsonl" if source.lower().endswith((".jsonl", ".ndjson")) else "lines"
     texts = []
     for number, line in enumerate(lines, 1):
         try:
@@ -73,7 +77,7 @@ def read_texts(source: str, kind: str | None, field: str) -> list[str]:
 def _json_text(line: str, field: str, where: str) -> str:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON ({error}); plain lines are read with --input-format lines") from None
     if isinstance(value, dict):
         if field not in value:
@@ -85,42 +89,96 @@ def _json_text(line: str, field: str, where: str) -> str:
 
 
 def format_of(wanted: str | None, output: str | None) -> str:
-    """The output format: the one wanted, else by the file's ending, else `table`."""
-    if wanted:
-        return wanted
-    ending = Path(output).suffix.removeprefix(".") if output and output != "-" else ""
-    return ending if ending in FORMATS else "table"
+    """The output format: the one wanted, else by the file's ending, and `table` where there is none.
+
+    Raises
+    ------
+    ValueError
+        No format has this ending.
+    """
+    ending = Path(output or "-").suffix.lower()
+    if wanted or not ending:
+        return wanted or "table"
+    if ending not in ENDINGS:
+        raise ValueError(f"{output}: {ending} is no format's ending; name one with --format: {', '.join(FORMATS)}")
+    return ENDINGS[ending]
+
+
+def require_writable(output: str | None, target: str) -> None:
+    """Refuse an output that cannot be written, before there is anything to lose.
+
+    Raises
+    ------
+    ValueError, OSError
+        It cannot be; the message says why.
+    """
+    if output is None or output in _STANDARD_OUTPUT:
+        _standard("output", sys.stdout)
+        if target == "npy" and sys.stdout.isatty():
+            raise ValueError("npy is binary: send it to a file with -o, or into a pipe")
+        return
+    path = _place(output)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), output)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), output)
+    if not os.access(path if _is_special(path) else path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), output)
 
 
 def write(result: Embeddings, target: str, output: str | None) -> None:
     """Write to a file, which appears whole or not at all, or to standard output."""
-    if output is None or output == "-":
-        if target == "npy" and sys.stdout.isatty():
-            raise ValueError("npy is binary: send it to a file with -o, or into a pipe")
-        FORMATS[target](result, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return
-    with _atomic(Path(output)) as stream:
+    if output is None or output in _STANDARD_OUTPUT:
+        stream = _standard("output", sys.stdout)
         FORMATS[target](result, stream)
+        stream.flush()
+        return
+    path = _place(output)
+    with path.open("wb") if _is_special(path) else _atomic(path) as stream:
+        FORMATS[target](result, stream)
+
+
+def _standard(name: str, stream: TextIO | None) -> IO[bytes]:
+    """The bytes of a standard stream, which the caller may have closed."""
+    if stream is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), f"standard {name}")
+    return stream.buffer
+
+
+def _place(output: str) -> Path:
+    """Where a name leads: what is written replaces a file, not a symbolic link to it."""
+    path = Path(output)
+    return path if _is_special(path) else Path(os.path.realpath(path))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device, a pipe or a name of an open file (/dev/fd/3): to be written to, not to be replaced."""
+    return path.parts[:2] in (("/", "dev"), ("/", "proc")) or (path.exists() and not path.is_file())
 
 
 @contextmanager
 def _atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name only when it is complete."""
-    folder = path.parent
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    descriptor, name = tempfile.mkstemp(prefix=".rawllama-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)  # mkstemp is stricter than open()
+        Path(name).chmod(_mode(path))  # mkstemp is stricter than open()
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _mode(path: Path) -> int:
+    """The permissions of the file, or of a new one."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def _write_npy(result: Embeddings, stream: IO[bytes]) -> None:
@@ -154,8 +212,8 @@ def _write_csv(result: Embeddings, stream: IO[bytes]) -> None:
     else:
         writer.writerow(["index", "token", *columns])
         owners = np.repeat(np.arange(len(result.texts)), np.diff(result.offsets))
-        for index, token, row in zip(owners, (t for one in result.tokens for t in one), result.rows, strict=True):
-            writer.writerow([index, token, *map(str, row)])
+        for owner, token, row in zip(owners, (t for one in result.tokens for t in one), result.rows, strict=True):
+            writer.writerow([owner, token, *map(str, row)])
     text_stream.detach()
 
 
@@ -194,3 +252,5 @@ FORMATS: dict[str, Callable[[Embeddings, IO[bytes]], None]] = {
     "csv": _write_csv,
     "npy": _write_npy,
 }
+# By a file's name; no ending at all is a table too.
+ENDINGS = {".txt": "table", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".npy": "npy"}

@@ -33,7 +33,7 @@ _CAPACITY = 4096  # lines that C holds at most: csrc/log.cpp
 class LibraryLogger(logging.Logger):
     """A logger whose level also reaches C, where a line below it costs next to nothing."""
 
-    def setLevel(self, level: int | str) -> None:  # noqa: N802 (logging's name)
+    def setLevel(self, level: int | str) -> None:
         """Set the level here and in libllama. Calls: rawllama_log_set_level."""
         super().setLevel(level)
         tell_level()
@@ -57,13 +57,14 @@ def flush() -> None:
     """Hand all lines that C holds to `logging` now. Calls: rawllama_log_read."""
     with _lock:
         for _ in range(_CAPACITY):  # lines that come meanwhile are for the next time, or this might never end
-            if (line := _read()) is None:
+            line = _read()
+            if dropped := lib.rawllama_log_dropped():
+                _hand_over(logging.WARNING, f"{dropped} lines of libllama's log were dropped: they came too fast")
+            if line is None:
                 break
             level, text = line
             _recent.append(text)
             _hand_over(level, text)
-        if dropped := lib.rawllama_log_dropped():
-            _hand_over(logging.WARNING, f"{dropped} lines of libllama's log were dropped: they came faster than they were handled")
 
 
 def _read() -> tuple[int, str] | None:
@@ -129,7 +130,7 @@ def start() -> None:
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)
     tell_level()
-    lib.rawllama_log_install()
+    flush()  # what the backends said when they were loaded
     _start_thread()
     atexit.register(_stop)
     if hasattr(os, "register_at_fork"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +57,10 @@ def _dlopen_flags() -> int:
 
 def _is_global(symbol: str) -> bool:
     """Whether some library of the process offers this symbol to all others."""
-    import _cffi_backend  # cffi's own front would load its C parser
-
-    function = _cffi_backend.new_function_type((), _cffi_backend.new_void_type())
+    backend = import_module("_cffi_backend")  # cffi's own front would load its C parser
+    function = backend.new_function_type((), backend.new_void_type())
     try:
-        _cffi_backend.load_library(None, os.RTLD_NOW).load_function(function, symbol)
+        backend.load_library(None, os.RTLD_NOW).load_function(function, symbol)
     except AttributeError:
         return False
     return True
@@ -67,11 +68,28 @@ def _is_global(symbol: str) -> bool:
 
 def _start_backends() -> None:
     """Load the run-time backends, where the build has any, and start libllama."""
+    lib.rawllama_log_install()  # first, or the backends would greet on standard error
     if not LIBRARIES.is_dir():  # a system's libllama: its backends are where it looks for them
         lib.ggml_backend_load_all()
-    elif any(not path.name.startswith(("librawllama-", "rawllama-")) for path in LIBRARIES.iterdir()):
+    elif plugins := [path for path in LIBRARIES.iterdir() if not path.name.startswith(("librawllama-", "rawllama-"))]:
+        bound = _bind(plugins)
         lib.ggml_backend_load_all_from_path(os.fsencode(LIBRARIES))
+        del bound  # ggml holds those that it uses
     lib.llama_backend_init()
+
+
+def _bind(plugins: list[Path]) -> list[object]:
+    """Load backends as the module was, where that matters: ggml's dlopen would bind them to the global symbols."""
+    if sys.platform == "win32" or not hasattr(os, "RTLD_DEEPBIND"):
+        return []
+    flags = _dlopen_flags()
+    bound: list[object] = []
+    if flags & os.RTLD_DEEPBIND:
+        backend = import_module("_cffi_backend")
+        for path in plugins:
+            with suppress(OSError):  # its driver is missing, say, which ggml finds too
+                bound.append(backend.load_library(str(path), flags))
+    return bound
 
 
 ffi, lib = _load()

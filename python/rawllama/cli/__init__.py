@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
 
 from rawllama import LlamaError, __version__
 
@@ -15,22 +19,69 @@ _COMMANDS = (embed,)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, 1 for an error that was said, 2 for wrong usage."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end silently when `| head` has seen enough
-    parser = argparse.ArgumentParser(prog="rawllama", description="llama.cpp's C API for Python, and embeddings on top.")
+    """Run a command.
+
+    Returns
+    -------
+    int
+        The exit status: 0; 1 for an error, which was said; 2 for wrong usage; 130 after Ctrl-C.
+    """
+    _occupy_closed_streams()
+    _set_signals()
+    options = _parser().parse_args(argv)
+    held = _start_log(options.verbose)
+    try:
+        return int(options.run(options))
+    except (LlamaError, OSError, ValueError, ImportError, MemoryError) as error:
+        held.buffer.clear()  # an error of the library's has these lines in it
+        print(f"rawllama: {_words(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "llama.cpp's C API for Python, and embeddings on top."
+    parser = argparse.ArgumentParser(prog="rawllama", description=about)
     parser.add_argument("--version", action="version", version=f"rawllama {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
-    options = parser.parse_args(argv)
-    logging.basicConfig(format="%(message)s")
-    if options.verbose:
+    return parser
+
+
+def _occupy_closed_streams() -> None:
+    """Let no file that is opened later take the number of a standard stream that the caller closed."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if stream is None:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (print() would take None for standard output)
+
+
+def _set_signals() -> None:
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end silently when `| head` has seen enough
+    signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _: Any) -> None:
+    """End as a signal would, but with what is unfinished cleared away."""
+    sys.exit(128 + number)
+
+
+def _start_log(verbose: bool) -> MemoryHandler:
+    """Show libllama's log on standard error: at once if wanted, else its errors, when all is done."""
+    stream = logging.StreamHandler()
+    held = MemoryHandler(1000, flushLevel=logging.CRITICAL + 1, target=stream)
+    logging.basicConfig(format="%(message)s", handlers=[stream if verbose else held])
+    if verbose:
         logging.getLogger("rawllama").setLevel(logging.INFO)
-    try:
-        return int(options.run(options))
-    except (LlamaError, OSError, ValueError, ImportError) as error:
-        print(f"rawllama: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return held
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says, as commands say it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rawllama import Embedder
-from rawllama.embedder import POOLINGS
+from rawllama.embedder import MAX_THREADS, POOLINGS
 from rawllama.hub import NAMES, resolve
-from rawllama.io import FORMATS, Embeddings, format_of, read_texts, write
+from rawllama.io import FORMATS, Embeddings, format_of, read_texts, require_writable, write
 from rawllama.normalize import parse
 
 if TYPE_CHECKING:
@@ -26,16 +26,17 @@ def add_parser(commands: Any) -> None:
     """Say what the command takes."""
     parser: argparse.ArgumentParser = commands.add_parser("embed", help="texts to vectors", epilog=_EPILOG)
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; without any, they are read from --input")
-    parser.add_argument("--model", default="minilm", help=f"path of a GGUF file, or {', '.join(NAMES)} (default: minilm)")
+    names = ", ".join(NAMES)
+    parser.add_argument("--model", default="minilm", help=f"path of a GGUF file, or {names} (default: minilm)")
     parser.add_argument("--input", metavar="FILE", help="file of texts; - is standard input, the default when piped to")
     parser.add_argument("--input-format", choices=("lines", "jsonl"), help="default: by the name's ending, else lines")
-    parser.add_argument("--field", default="text", help="the key of the text in JSON lines that are objects (default: text)")
+    parser.add_argument("--field", default="text", help="key of the text in JSON objects (default: text)")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the output's ending, else table")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the output's ending; table on standard output")
     parser.add_argument("--pooling", choices=tuple(POOLINGS), help="default: what the model says")
-    parser.add_argument("--normalize", type=_normalize, help="none, max-abs, l1, l2, or a number p (default: l2; none for rank)")
+    parser.add_argument("--normalize", type=_normalize, help="none, max-abs, l1, l2, or p (default: l2; none for rank)")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of refusing them")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: one a core")
+    parser.add_argument("--threads", type=_threads, metavar="N", help=f"1 to {MAX_THREADS} (default: one a core)")
     parser.add_argument("-v", "--verbose", action="store_true", help="libllama's log on standard error")
     parser.set_defaults(run=run)
 
@@ -47,11 +48,18 @@ def _normalize(text: str) -> str | float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _threads(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_THREADS}")
+    return int(text)
+
+
 def run(options: argparse.Namespace) -> int:
     """Embed and write; return the exit status."""
     clock = _Clock()
-    texts = _texts(options)
     target = format_of(options.format, options.output)
+    require_writable(options.output, target)
+    texts = _texts(options)
     path = resolve(options.model)
     clock.lap("find or make the model")
     with Embedder(path, pooling=options.pooling, n_threads=options.threads) as embedder:
@@ -69,7 +77,7 @@ def _texts(options: argparse.Namespace) -> Sequence[str]:
         raise ValueError("texts were given as arguments and with --input; use one of them")
     if options.texts:
         return list(options.texts)
-    if options.input is None and sys.stdin.isatty():
+    if options.input is None and sys.stdin is not None and sys.stdin.isatty():
         raise ValueError("no texts: give some as arguments, name a file with --input, or pipe lines in")
     return read_texts(options.input or "-", options.input_format, options.field)
 

@@ -90,12 +90,12 @@ class _Reader:
 
     def read(self, node: c_ast.Node) -> None:
         """Take one top-level node."""
+        if self._is_repeated(node):  # C allows to say it again, cffi does not
+            return
         if isinstance(node, c_ast.FuncDef):
             self._function(node.decl, inline=True)
             node = node.decl
         elif isinstance(node, c_ast.Typedef):
-            if node.name in self.headers.typedefs:  # C11 allows to say it again, cffi does not
-                return
             self._typedef(node)
         elif isinstance(node, c_ast.Decl):
             self._declaration(node)
@@ -105,6 +105,12 @@ class _Reader:
             raise ParseError(f"{node.coord}: a {type(node).__name__} at the top level")
         self.headers.nodes.append(node)
         self._opaque_structs(node)
+
+    def _is_repeated(self, node: c_ast.Node) -> bool:
+        if isinstance(node, c_ast.FuncDef):
+            node = node.decl
+        known = self.headers.typedefs if isinstance(node, c_ast.Typedef) else self.headers.functions
+        return isinstance(node, (c_ast.Typedef, c_ast.Decl)) and node.name in known
 
     def _opaque_structs(self, node: c_ast.Node) -> None:
         """Structs that are only named, as in `typedef struct ggml_backend * ggml_backend_t`."""

@@ -1,8 +1,8 @@
 """llama.cpp's C API for Python, complete and raw, and embeddings on top.
 
-    from rawllama import ffi, lib    every function, struct and constant of llama.h, ggml*.h and gguf.h
-    rawllama.pointer, rawllama.view  numpy arrays to C and back, without a copy
-    rawllama.Embedder                texts in, one matrix out
+- `from rawllama import ffi, lib`: every function, struct and constant of llama.h, ggml*.h and gguf.h
+- `rawllama.pointer`, `rawllama.view`: numpy arrays to C and back, without a copy
+- `rawllama.Embedder`: texts in, one matrix out
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Package:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=_STANDARD_ERROR, check=False)
         wheels = list(folder.glob("*.whl"))
         if done.returncode or not wheels:
-            raise DownloadError(f"pip could not bring {requirement}, as it says above; where there is a network: {by_hand}")
+            raise DownloadError(f"pip could not bring {requirement}, as it says above. With a network: {by_hand}")
         return wheels[0]
 
 

@@ -647,7 +647,9 @@ def test_offline_names_the_command(
     assert not list(cache.glob("*"))
 
 
-def test_another_file_under_the_pinned_version_is_refused(not_installed: hub.Package, capfd: pytest.CaptureFixture[str]) -> None:
+def test_another_file_of_that_version_is_refused(
+    not_installed: hub.Package, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(DownloadError), dataclasses.replace(not_installed, sha256="0" * 64).open():
         pass
     assert "DO NOT MATCH THE HASHES" in capfd.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rawllama import ContextCreateError, Embedder, InvalidArgumentError, ModelLoadError
+from rawllama import Embedder, InvalidArgumentError, ModelLoadError
 
 TINY_BERT = Path(__file__).parent.parent / "cli" / "tiny_bert.py"
 
@@ -61,14 +61,13 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="is not a GGUF file"):
         Embedder(tmp_path / "text.gguf")
     (tmp_path / "magic.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelLoadError, match="could not be loaded: .*gguf_init"):
+    with pytest.raises(ModelLoadError, match="could not be loaded: gguf_init"):
         Embedder(tmp_path / "magic.gguf")
 
 
 def test_a_failed_assert_of_the_library_is_an_error(tiny: Callable[..., Path]) -> None:
-    """The width that the head count does not divide is refused by an assert while the context is made."""
-    with pytest.raises((ContextCreateError, ModelLoadError), match="GGML_ASSERT"):
-        Embedder(tiny(heads=3))
+    with pytest.raises(ModelLoadError, match="GGML_ASSERT"):
+        Embedder(tiny(block_count=0))
 
 
 def test_a_scoring_layer_makes_rank_possible(tiny: Callable[..., Path]) -> None:
@@ -149,5 +148,6 @@ def test_closed(tiny: Callable[..., Path]) -> None:
 def test_the_other_kind_of_rows(embedder: Embedder, tiny: Callable[..., Path]) -> None:
     with pytest.raises(InvalidArgumentError, match="mean gives a row a text"):
         embedder.encode_tokens(["hello"])
-    with Embedder(tiny(), pooling="none", n_threads=1) as other, pytest.raises(InvalidArgumentError, match="none gives"):
+    other = Embedder(tiny(), pooling="none", n_threads=1)
+    with other, pytest.raises(InvalidArgumentError, match="none gives a row a token"):
         other.encode(["hello"])

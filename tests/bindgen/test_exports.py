@@ -62,8 +62,14 @@ def test_nm_fails(tmp_path: Path) -> None:
 def test_omitted_with_the_reason(parsed: Callable[..., Headers], tmp_path: Path) -> None:
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "ours.h").write_text("void ours(void);\n")
-    headers = parsed('#include "ours.h"\nvoid linked(void);\nvoid plugin(void);\nvoid both(void);\nvoid nowhere(void);\n'
-                     "static inline int inlined(void) { return 1; }\n")
+    headers = parsed("""
+        #include "ours.h"
+        void linked(void);
+        void plugin(void);
+        void both(void);
+        void nowhere(void);
+        static inline int inlined(void) { return 1; }
+    """)
     assert omitted(headers, Symbols({"linked", "both"}, {"plugin", "both"}, ["ours.h"])) == {
         "plugin": "only in a backend that is loaded at run time",
         "nowhere": "not exported",

@@ -194,8 +194,13 @@ def test_constants_and_fields(classes: dict[str, ast.ClassDef], owner: str, name
     assert doc_below(classes[owner].body, name) == text
 
 
-@pytest.mark.parametrize(("name", "text"), {"enum_zoo_kind": "What an animal is.", "zoo_visit": "Called for each animal.\n"
-                                           "Returning false ends the visit."}.items())
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("enum_zoo_kind", "What an animal is."),
+        ("zoo_visit", "Called for each animal.\nReturning false ends the visit."),
+    ],
+)
 def test_enums_and_callbacks(zoo: Zoo, name: str, text: str) -> None:
     assert doc_below(ast.parse(zoo.stub.read_text(encoding="utf-8")).body, name) == text
 

@@ -39,7 +39,7 @@ def start(tiny: str, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def embed(start: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """Run it to its end: `feed` is what it reads, `status` the exit status that is right; other keywords are Popen's."""
+    """Run it to its end: `feed` is what it reads, `status` the exit status that is right; the rest is Popen's."""
 
     def call(
         *arguments: str | bytes, feed: bytes | None = None, status: int = 0, **options: Any

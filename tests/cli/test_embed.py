@@ -46,6 +46,10 @@ def npy_of(done: subprocess.CompletedProcess[bytes]) -> NDArray[np.float32]:
     return matrix
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.fixture
 def read(embed: Run) -> Callable[..., list[str]]:
     """The texts that the command takes from its standard input."""
@@ -78,7 +82,7 @@ def test_arguments_leave_standard_input_alone(embed: Run) -> None:
         pytest.param(b"  hello \t\n", ["  hello \t"], id="white space stays"),
         pytest.param(b"\xef\xbb\xbfhello\n", ["hello"], id="byte order mark"),
         pytest.param("\ufeffa\n\ufeffb\n".encode(), ["a", "\ufeffb"], id="byte order mark later on"),
-        pytest.param("a\u2028b\u2029c\x85d\x0be\x0cf\n".encode(), ["a\u2028b\u2029c\x85d\x0be\x0cf"], id="U+2028 and such"),
+        pytest.param("a\u2028b\u2029c\x85d\x0b\x0c\n".encode(), ["a\u2028b\u2029c\x85d\x0b\x0c"], id="U+2028 and such"),
         pytest.param("naïve 東京 👩‍🚀 e\u0301\n".encode(), ["naïve 東京 👩‍🚀 e\u0301"], id="Unicode"),
         pytest.param(b"a\x00b\x1b[31mc\n", ["a\x00b\x1b[31mc"], id="control characters"),
     ],
@@ -282,7 +286,7 @@ def test_no_texts_give_no_rows(form: str, pooling: str, embed: Run) -> None:
 def test_format_by_ending(name: str, beginning: bytes, embed: Run, tmp_path: Path) -> None:
     assert not embed("-o", name, "hello").stdout
     assert (tmp_path / name).read_bytes().startswith(beginning)
-    assert os.listdir(tmp_path) == [name]
+    assert names_in(tmp_path) == [name]
 
 
 def test_format_wins_over_ending(embed: Run, tmp_path: Path) -> None:
@@ -292,7 +296,7 @@ def test_format_wins_over_ending(embed: Run, tmp_path: Path) -> None:
 
 def test_unknown_ending(embed: Run, tmp_path: Path) -> None:
     assert b"rows.parquet: .parquet is no format's ending" in embed("-o", "rows.parquet", "hello", status=1).stderr
-    assert not os.listdir(tmp_path)
+    assert not names_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +344,7 @@ def test_a_symbolic_link_stays_one(embed: Run, tmp_path: Path) -> None:
 
 def test_devices_and_pipes_are_written_to(embed: Run, start: Start, tmp_path: Path) -> None:
     embed("-o", "/dev/null", "hello")
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert b"1 x 32" in embed("-o", "/dev/stdout", "hello").stdout
     os.mkfifo(tmp_path / "pipe")
     process = start("-o", "pipe", "hello")
@@ -370,7 +374,7 @@ def test_standard_output_is_not_overwritten(embed: Run, tmp_path: Path) -> None:
 )
 def test_output_that_cannot_be_written(name: str, words: bytes, embed: Run, tmp_path: Path) -> None:
     assert words in embed("-o", name, "hello", status=1).stderr
-    assert not os.listdir(tmp_path)
+    assert not names_in(tmp_path)
 
 
 def test_an_output_is_refused_before_the_work(embed: Run) -> None:
@@ -388,7 +392,7 @@ def test_unwritable_folder(embed: Run, tmp_path: Path) -> None:
 
 
 def test_a_full_standard_output(embed: Run) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         assert b"No space left on device" in embed("hello", stdout=full, status=1).stderr
 
 
@@ -400,7 +404,7 @@ def test_a_write_that_fails_leaves_nothing(embed: Run, tmp_path: Path) -> None:
     for name in ("old.csv", "new.csv"):
         done = embed("-o", name, feed=b"hello\n" * 200, preexec_fn=limit, status=1)
         assert b"File too large" in done.stderr
-    assert os.listdir(tmp_path) == ["old.csv"]
+    assert names_in(tmp_path) == ["old.csv"]
     assert (tmp_path / "old.csv").read_text() == "old"
 
 
@@ -435,7 +439,7 @@ def test_interrupted(
     out, err = writing.communicate(timeout=60)
     assert (writing.returncode, out, err) == (status, b"", b"")
     assert (tmp_path / "rows.csv").read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == ["rows.csv", "texts.txt"]
+    assert names_in(tmp_path) == ["rows.csv", "texts.txt"]
 
 
 def test_interrupted_while_reading(start: Start) -> None:
@@ -509,7 +513,7 @@ def test_cut_model(model: str, size: float, embed: Run, tmp_path: Path, request:
         cut.unlink()  # pytest keeps folders, and this is 90 MB
     assert b"cut.gguf could not be loaded: " in done.stderr
     assert done.stderr.count(b"\n") == 1, "the library's log is in the message, not beside it"
-    assert not os.listdir(tmp_path)
+    assert not names_in(tmp_path)
 
 
 def test_a_model_of_another_user(embed: Run, tiny: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ TOKENS = (*SPECIAL, *(f"\u2581{word}" for word in WORDS), *LETTERS)
 NORMAL, CONTROL = 1, 3
 
 
-def write(path: Path, *, positions: int = 64, heads: int = HEADS, classifier: bool = False) -> None:
+def write(path: Path, *, positions: int = 64, block_count: int = LAYERS, classifier: bool = False) -> None:
     """Write the file; with `classifier`, it has a layer that gives one score."""
     tokens = [*TOKENS, *(f"\u2581filler{i}" for i in range(FILLERS))]
     writer = gguf.GGUFWriter(path, "bert")
@@ -25,8 +25,8 @@ def write(path: Path, *, positions: int = 64, heads: int = HEADS, classifier: bo
     writer.add_context_length(positions)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(INNER)
-    writer.add_block_count(LAYERS)
-    writer.add_head_count(heads)
+    writer.add_block_count(block_count)
+    writer.add_head_count(HEADS)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType.MEAN)

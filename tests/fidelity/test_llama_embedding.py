@@ -41,17 +41,18 @@ Program = Callable[..., NDArray[np.float64]]
 
 def build() -> Path:
     """Compile the example, as far as that has not been done."""
+    commands = (
+        [sys.executable, ROOT / "vendor" / "fetch.py"],
+        ["cmake", "-G", "Ninja", "-S", HERE / "llama_embedding", "-B", BUILD,
+         f"-DLLAMA_SOURCE={SOURCE}", f"-DRAWLLAMA_LIBRARIES={rawllama.LIBRARIES}"],
+        ["cmake", "--build", BUILD, "--target", "llama-embedding", f"-j{os.cpu_count()}"],
+    )
+    # The tools of this environment first, whether or not it is activated.
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with BUILD.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
-        for command in (
-            ["python", ROOT / "vendor" / "fetch.py"],
-            ["cmake", "-G", "Ninja", "-S", HERE / "llama_embedding", "-B", BUILD,
-             f"-DLLAMA_SOURCE={SOURCE}", f"-DRAWLLAMA_LIBRARIES={rawllama.LIBRARIES}"],
-            ["cmake", "--build", BUILD, "--target", "llama-embedding", f"-j{os.cpu_count()}"],
-        ):
-            # The tools of this environment first, whether or not it is activated.
-            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-            done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+        for command in commands:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{command}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return BUILD / "llama-embedding"
 
@@ -127,8 +128,9 @@ def difference(ours: Matrix, theirs: NDArray[np.float64]) -> float:
 
 
 def test_it_runs_our_libraries(executable: Path) -> None:
-    listed = subprocess.run([executable], env=environment(LD_TRACE_LOADED_OBJECTS="1"), capture_output=True, text=True)
-    used = {line.split(" => ")[1].split(" (")[0] for line in listed.stdout.splitlines() if "ggml" in line or "llama" in line}
+    env = environment(LD_TRACE_LOADED_OBJECTS="1")  # what ldd does
+    listed = subprocess.run([executable], env=env, capture_output=True, text=True, check=True).stdout
+    used = {line.split(" => ")[1].split(" (")[0] for line in listed.splitlines() if "ggml" in line or "llama" in line}
     assert used == {str(path) for path in rawllama.LIBRARIES.iterdir()}
 
 
@@ -144,8 +146,8 @@ def test_flash_attention_is_the_same() -> None:
 
 
 def test_one_text_at_a_time(texts: list[str], make: Callable[..., Embedder], llama_embedding: Program) -> None:
-    chosen = texts[::9]
-    assert len(chosen) >= 20
+    chosen = texts[::4]
+    assert len(chosen) >= 40
     theirs = np.concatenate([llama_embedding([text]) for text in chosen])
     with make() as embedder:
         ours = np.concatenate([embedder.encode([text]) for text in chosen])
@@ -171,7 +173,7 @@ def test_a_row_a_token(
         assert difference(embedder.encode_tokens(batch, normalize=normalize)[0], theirs) <= TOLERANCE
 
 
-@pytest.mark.parametrize(("normalize", "option"), [("none", "-1"), ("l1", "1"), ("l2", "2"), (2, "2"), (3, "3"), (7, "7")])
+@pytest.mark.parametrize(("normalize", "option"), [("none", "-1"), ("l1", "1"), ("l2", "2"), (3, "3"), (7, "7")])
 def test_normalize(
     normalize: Any, option: str, batch: list[str], make: Callable[..., Embedder], llama_embedding: Program
 ) -> None:

@@ -495,8 +495,10 @@ with log._lock:  # nothing is handed over before the fork
     pid = os.fork()
 if pid == 0:
     signal.alarm(20)
-    say(lib.GGML_LOG_LEVEL_INFO, "unwanted\\n")
-    say(lib.GGML_LOG_LEVEL_WARN, "of the child\\n")
+    with log._lock:
+        say(lib.GGML_LOG_LEVEL_WARN, "of the child\\n")
+        for _ in range(5000):  # would push it out of the queue if C kept them
+            say(lib.GGML_LOG_LEVEL_INFO, "unwanted\\n")
     sys.exit()  # not os._exit: the end of a Python process, with its atexit
 assert os.waitpid(pid, 0)[1] == 0
 """)

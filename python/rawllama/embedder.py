@@ -31,7 +31,7 @@ TOKEN_BUDGET = 512
 # ggml's own limit; tens of thousands would end the process.
 MAX_THREADS = lib.GGML_MAX_N_THREADS
 # Sequences a batch: 512 tokens of the shortest texts there are.
-MAX_SEQUENCES = 128
+MAX_SEQUENCES = min(128, lib.llama_max_parallel_sequences())
 
 
 class Embedder:
@@ -86,7 +86,9 @@ class Embedder:
         except BaseException:
             self.close()
             raise
-        columns = lib.llama_model_n_cls_out if self.pooling == "rank" else lib.llama_model_n_embd_out
+        # A llama.cpp of one's own may be older than llama_model_n_embd_out.
+        n_embd_out = getattr(lib, "llama_model_n_embd_out", lib.llama_model_n_embd)
+        columns = lib.llama_model_n_cls_out if self.pooling == "rank" else n_embd_out
         #: Columns of the result.
         self.n_embd: int = columns(self._model)
 
@@ -168,7 +170,7 @@ class Embedder:
         if self.pooling == "none":
             raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
         rows = np.empty((len(texts), self.n_embd), np.float32)
-        for indices, _ in self._batches(self._prepare(texts, truncate)):
+        for indices in self._batches(self._prepare(texts, truncate)):
             for sequence, index in enumerate(indices):
                 rows[index] = view(lib.llama_get_embeddings_seq(self._context, sequence), self.n_embd)
         _require_finite(rows, np.arange(len(texts) + 1))
@@ -195,7 +197,7 @@ class Embedder:
         tokens = self._prepare(texts, truncate)
         offsets = np.concatenate(([0], np.cumsum([one.size for one in tokens], dtype=np.int64)))
         rows = np.empty((int(offsets[-1]), self.n_embd), np.float32)
-        for indices, _ in self._batches(tokens):
+        for indices in self._batches(tokens):
             position = 0
             for index in indices:
                 for row in range(offsets[index], offsets[index + 1]):
@@ -231,7 +233,7 @@ class Embedder:
             prepared.append(tokens)
         return prepared
 
-    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[list[int], int]]:
+    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[list[int]]:
         """Run the texts, those of like length together; yield each batch's texts while its results stand."""
         order = sorted(range(len(tokens)), key=lambda index: tokens[index].size)
         self._reserve(max(TOKEN_BUDGET, *(one.size for one in tokens)) if tokens else TOKEN_BUDGET)
@@ -240,13 +242,13 @@ class Embedder:
         for index in order:
             if batch and (size + tokens[index].size > TOKEN_BUDGET or len(batch) == MAX_SEQUENCES):
                 self._run([tokens[one] for one in batch])
-                yield batch, size
+                yield batch
                 batch, size = [], 0
             batch.append(index)
             size += tokens[index].size
         if batch:
             self._run([tokens[one] for one in batch])
-            yield batch, size
+            yield batch
 
     def _reserve(self, n_tokens: int) -> None:
         """Have a context that takes so many tokens at once."""

@@ -59,6 +59,7 @@ def test_above_and_behind(parsed: Parse) -> None:
         "void g(void); // g's\nvoid f(void);\n",
         "void f(void);\n// below\n",
         "#define X 1 // X's\nvoid f(void);\n",
+        "// X's\n#define X 1\nvoid f(void);\n",
         'const char * g(void); // "\nvoid f(void);\n',
         '#define URL "http://x"\nvoid f(void);\n',
         "#define SLASH '\"' // '\nvoid f(void);\n",

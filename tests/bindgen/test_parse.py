@@ -142,7 +142,7 @@ def test_deprecated_without_a_hint(parsed: Parse) -> None:
 
 def test_deprecated_below_a_folder_with_brackets(parsed: Parse) -> None:
     """The compiler writes the file's name between the statements."""
-    headers = parsed(DEPRECATED + 'DEPRECATED(API int old(int x), "use new");\n', folder="api (1)")
+    headers = parsed('int old(int x) __attribute__((deprecated("use new")));\n', folder="api (1)")
     assert headers.functions["old"].deprecated == "use new"
 
 

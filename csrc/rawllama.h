@@ -39,36 +39,122 @@ void rawllama_log_close(void);
 // In the child of a fork: begin anew, as the parent's threads and locks are gone.
 void rawllama_log_after_fork(void);
 
-// guard.cpp: calls of llama.h that report a failed GGML_ASSERT of the calling thread, or a C++ exception, where the
-// bare ones end the process. Asserts on ggml's worker threads still do.
+// guard.cpp: each function of llama.h that is not deprecated has a twin, rawllama_guarded_<its name>, that reports a
+// failed GGML_ASSERT of the calling thread, or a C++ exception, where the bare one ends the process. The twins are made
+// by bindgen (rawllama_guarded.h). Asserts on ggml's worker threads still end the process.
 
-// Returned by the guarded functions that return a number; rawllama_guard_message() then says what was caught.
-#define RAWLLAMA_CAUGHT (-2147483647 - 1)
-
-// What the last guarded call of this thread caught, or NULL. Valid until the thread's next guarded call.
+// What the last guarded call of this thread caught, or NULL; the call then returned zero or NULL. Valid until the
+// thread's next guarded call.
 const char * rawllama_guard_message(void);
 
-// As llama_model_load_from_file; NULL if something was caught.
-struct llama_model * rawllama_model_load_from_file(const char * path_model, struct llama_model_params params);
+// interrupt.cpp: Ctrl-C during a long call. Python's own handler only takes a note, which Python reads when C returns;
+// between begin and end ours runs before it, so that C returns early. For Python's main thread alone.
 
-// As llama_init_from_model; NULL if something was caught.
-struct llama_context * rawllama_init_from_model(struct llama_model * model, struct llama_context_params params);
+void rawllama_interrupt_begin(void);
+void rawllama_interrupt_end(void);
 
-// As llama_tokenize, or RAWLLAMA_CAUGHT.
-int32_t rawllama_tokenize(
-    const struct llama_vocab * vocab,
-                  const char * text,
-                     int32_t   text_len,
-                 llama_token * tokens,
-                     int32_t   n_tokens_max,
-                        bool   add_special,
-                        bool   parse_special);
+// Whether SIGINT has come since the last rawllama_interrupt_begin.
+bool rawllama_interrupted(void);
 
-// As llama_encode, or RAWLLAMA_CAUGHT: then free the context, whose state is unknown.
-int32_t rawllama_encode(struct llama_context * ctx, struct llama_batch batch);
+// A llama_progress_callback that ends the load once interrupted.
+bool rawllama_interrupt_progress(float progress, void * unused);
 
-// As llama_decode, or RAWLLAMA_CAUGHT: then free the context, whose state is unknown.
-int32_t rawllama_decode(struct llama_context * ctx, struct llama_batch batch);
+// batch.c: batches in arrays that Python owns.
+
+struct rawllama_batch {
+    struct llama_batch batch;  // n_tokens is how much of the arrays is in use
+    int32_t capacity;          // tokens that the arrays hold
+    int32_t n_embd;            // floats a row of embd; 0 if the batch has token ids
+    int32_t n_seq_max;         // sequence ids a token
+    int32_t n_pos;             // positions a row of embd; token ids have one
+};
+
+enum rawllama_outputs {
+    RAWLLAMA_OUTPUTS_NONE,
+    RAWLLAMA_OUTPUTS_LAST,  // of each sequence
+    RAWLLAMA_OUTPUTS_ALL,
+};
+
+// Append `n_sequences` sequences to a batch of token ids: sequence i is tokens[offsets[i]] to tokens[offsets[i + 1]],
+// with the id seq_ids[i] (or i, if NULL) and positions from starts[i] (or 0, if NULL) on. Offsets do not decrease.
+// Returns false, and changes nothing, if there is no room.
+bool rawllama_batch_add(
+    struct rawllama_batch * batch,
+        const llama_token * tokens,
+            const int64_t * offsets,
+                  int32_t   n_sequences,
+       const llama_seq_id * seq_ids,
+          const llama_pos * starts,
+    enum rawllama_outputs   outputs);
+
+// process.cpp: a batch through a context, checked.
+
+struct rawllama_runner;
+
+// What is wrong with a batch, where, and what the limit is.
+enum rawllama_fault_kind {
+    RAWLLAMA_FAULT_EMPTY,      // no tokens
+    RAWLLAMA_FAULT_CAPACITY,   // n_tokens is negative or more than the arrays hold
+    RAWLLAMA_FAULT_N_BATCH,    // more tokens than n_batch
+    RAWLLAMA_FAULT_N_UBATCH,   // more tokens than n_ubatch where all must be in one
+    RAWLLAMA_FAULT_TOKEN,      // no token of the vocabulary
+    RAWLLAMA_FAULT_POS,        // negative, or not below what the model has learned
+    RAWLLAMA_FAULT_N_SEQ_ID,   // number of sequence ids
+    RAWLLAMA_FAULT_SEQ_ID,     // negative, or not below n_seq_max
+    RAWLLAMA_FAULT_N_EMBD,     // width of the rows of embd
+    RAWLLAMA_FAULT_N_POS,      // positions a row of embd
+};
+
+// What rawllama_run did.
+struct rawllama_outcome {
+    int32_t n_tokens;   // computed; 0 if the call failed
+    int32_t n_outputs;  // of these, flagged as output
+    enum rawllama_fault_kind kind;  // this and the rest: where RAWLLAMA_REFUSED was returned
+    int32_t index;                  // of the token
+    int32_t value;
+    int32_t limit;
+};
+
+// What of a model libllama does not check.
+struct rawllama_limits {
+    int32_t n_positions;  // that the model has learned; 0 if it takes any
+    int32_t n_embd;       // floats a row of embd
+    int32_t n_pos;        // positions a row of embd
+};
+
+// What rawllama_run returns beside llama_decode's and llama_encode's codes.
+#define RAWLLAMA_CAUGHT  (-2147483647 - 1)  // see rawllama_guard_message
+#define RAWLLAMA_REFUSED (-2147483647)      // see the outcome
+
+// A runner for `ctx`, which must outlive it; it takes over the context's abort callback.
+struct rawllama_runner * rawllama_runner_init(struct llama_context * ctx, struct rawllama_limits limits);
+void rawllama_runner_free(struct rawllama_runner * runner);
+
+// Check and copy the batch, then llama_encode or llama_decode. Python may change the arrays meanwhile: nothing is read
+// again after it was checked. `one_ubatch`: all tokens must fit into one. `interruptible`: Ctrl-C ends it, with 2.
+int32_t rawllama_run(
+           struct rawllama_runner * runner,
+      const struct rawllama_batch * batch,
+                             bool   encode,
+                             bool   one_ubatch,
+                             bool   interruptible,
+          struct rawllama_outcome * outcome);
+
+// From any thread: end the run in progress, with 2.
+void rawllama_runner_abort(struct rawllama_runner * runner);
+
+// results.c: rows of what a context computed, copied.
+
+// The rows of `n` sequences, `width` floats each. Returns n, or the index of the first that has none.
+int32_t rawllama_copy_embeddings_seq(
+    struct llama_context * ctx, const llama_seq_id * seq_ids, int32_t n, int32_t width, float * rows);
+
+// The rows of `n` outputs, by their tokens' index in the batch, negative ones from the end. Returns n, or the index of
+// the first that has none.
+int32_t rawllama_copy_embeddings_ith(
+    struct llama_context * ctx, const int32_t * indices, int32_t n, int32_t width, float * rows);
+int32_t rawllama_copy_logits_ith(
+    struct llama_context * ctx, const int32_t * indices, int32_t n, int32_t width, float * rows);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-"""`python -m bindgen generate ...` (called by CMake) and `python -m bindgen --check`."""
+"""`python -m bindgen guard ...` and `generate ...` (called by CMake) and `python -m bindgen --check`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .check import CheckError, check
 from .exports import ExportsError
-from .generate import Inputs, MismatchError, Outputs, generate
+from .generate import Inputs, MismatchError, Outputs, generate, generate_guard
 from .parse import ParseError
 from .preprocess import PreprocessError
 
@@ -18,8 +18,9 @@ from .preprocess import PreprocessError
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     options = _parser().parse_args(argv)
+    commands = {"generate": _generate, "guard": _guard}
     try:
-        return _generate(options) if options.command == "generate" else _check(options)
+        return commands.get(options.command, _check)(options)
     except (CheckError, ExportsError, MismatchError, ParseError, PreprocessError) as error:
         print(f"bindgen: {error}", file=sys.stderr)
         return 2
@@ -37,20 +38,31 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("generate", help="write the C source, the stub and the record")
     make.add_argument("--module", required=True, help="dotted name of the module")
     make.add_argument("--strict", action="store_true", help="fail if header and library name different functions")
-    for name in ("header", "define", "compiled-in"):
-        make.add_argument(f"--{name}", action="append", default=[])
-    for name in ("include", "library", "plugin"):
-        make.add_argument(f"--{name}", action="append", default=[], type=Path)
     for name in ("source", "stub", "record"):
         make.add_argument(f"--{name}", required=True, type=Path)
+    guard = commands.add_parser("guard", help="write the guarded twins of a header's functions")
+    guard.add_argument("--to", required=True, type=Path, help="folder for the twins' header and source")
+    for command in (make, guard):
+        for name in ("header", "define", "compiled-in"):
+            command.add_argument(f"--{name}", action="append", default=[])
+        for name in ("include", "library", "plugin"):
+            command.add_argument(f"--{name}", action="append", default=[], type=Path)
     return parser
 
 
+def _inputs(options: argparse.Namespace) -> Inputs:
+    return Inputs(shlex.split(options.compiler), options.nm, options.header, options.include, options.define,
+                  options.library, options.plugin, options.compiled_in)
+
+
 def _generate(options: argparse.Namespace) -> int:
-    inputs = Inputs(shlex.split(options.compiler), options.nm, options.header, options.include, options.define,
-                    options.library, options.plugin, options.compiled_in)
     outputs = Outputs(options.source, options.stub, options.record)
-    print(generate(options.module, inputs, outputs, strict=options.strict))
+    print(generate(options.module, _inputs(options), outputs, strict=options.strict))
+    return 0
+
+
+def _guard(options: argparse.Namespace) -> int:
+    print(generate_guard(_inputs(options), options.to))
     return 0
 
 

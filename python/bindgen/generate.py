@@ -13,6 +13,7 @@ import cffi
 from .bindings import Symbols, omitted
 from .cdef import write_cdef
 from .exports import exported_symbols
+from .guard import PREFIX, write_guard
 from .model import Headers
 from .parse import parse
 from .preprocess import preprocess
@@ -99,6 +100,17 @@ def generate(module: str, inputs: Inputs, outputs: Outputs, *, strict: bool = Fa
     outputs.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     rest = f"; left out: {', '.join(f'{name} ({why})' for name, why in left_out.items())}" if left_out else ""
     return f"bindgen: {len(bound)} of {len(headers.functions)} functions{rest}"
+
+
+def generate_guard(inputs: Inputs, folder: Path) -> str:
+    """Write the guarded twins of the first header's functions into `folder`; return a summary in one line."""
+    headers, left_out = read(inputs)
+    functions = [one for one in headers.functions.values() if one.name not in left_out]
+    header, source = write_guard(inputs.headers[0], functions)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rawllama_guarded.h").write_text(header, encoding="utf-8")
+    (folder / "rawllama_guarded.cpp").write_text(source, encoding="utf-8")
+    return f"bindgen: {header.count(PREFIX)} guarded functions"
 
 
 def _record(inputs: Inputs, left_out: dict[str, str], *, installed_apart: bool) -> dict[str, Any]:

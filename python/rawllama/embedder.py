@@ -12,7 +12,15 @@ import numpy as np
 
 from . import log, modelfile
 from .arrays import pointer, view
-from .errors import ContextCreateError, DecodeError, InvalidArgumentError, LlamaError, ModelLoadError, NativeAssertError
+from .errors import (
+    ContextCreateError,
+    InvalidArgumentError,
+    LlamaError,
+    ModelLoadError,
+    NativeAssertError,
+    decode_failure,
+)
+from .guard import guarded
 from .normalize import normalize_rows
 from .raw import ffi, lib
 
@@ -132,9 +140,7 @@ class Embedder:
         while True:
             tokens = np.empty(size, np.int32)
             target = pointer(tokens, "llama_token *")
-            count = lib.rawllama_tokenize(self._vocab, data, len(data), target, size, True, False)
-            if count == lib.RAWLLAMA_CAUGHT:
-                raise NativeAssertError(f"llama_tokenize failed on {text!r:.60}: {_caught()}")
+            count = guarded.llama_tokenize(self._vocab, data, len(data), target, size, True, False)
             if count >= 0:
                 return tokens[:count]
             size = -count
@@ -265,7 +271,7 @@ class Embedder:
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = self._n_threads
         params.pooling_type = self._requested
-        self._context = lib.rawllama_init_from_model(self._model, params)
+        self._context = guarded.llama_init_from_model(self._model, params)
         if not self._context:
             raise ContextCreateError(f"the context could not be made: {'; '.join(log.take_recent())}")
 
@@ -290,13 +296,14 @@ class Embedder:
         if memory:
             lib.llama_memory_clear(memory, True)
         is_encoder = lib.llama_model_has_encoder(self._model)
-        code = (lib.rawllama_encode if is_encoder else lib.rawllama_decode)(self._context, batch[0])
         name = "llama_encode" if is_encoder else "llama_decode"
-        if code == lib.RAWLLAMA_CAUGHT:
+        try:
+            code = getattr(guarded, name)(self._context, batch[0])
+        except NativeAssertError:
             self._free_context()  # its state is unknown; the next call makes a new one
-            raise NativeAssertError(f"{name} failed: {_caught()}")
+            raise
         if code != 0:
-            raise DecodeError(f"{name} returned {code}: {'; '.join(log.take_recent())}", code)
+            raise decode_failure(name, code)
 
 
 def _load(path: str | os.PathLike[str]) -> Any:
@@ -307,15 +314,10 @@ def _load(path: str | os.PathLike[str]) -> Any:
             raise ModelLoadError(f"{name} is not a GGUF file; convert a Hugging Face folder with rawllama.convert")
     modelfile.check(path)
     log.take_recent()
-    model = lib.rawllama_model_load_from_file(os.fsencode(name), lib.llama_model_default_params())
+    model = guarded.llama_model_load_from_file(os.fsencode(name), lib.llama_model_default_params())
     if not model:
         raise ModelLoadError(f"{name} could not be loaded: {'; '.join(log.take_recent())}")
     return model
-
-
-def _caught() -> str:
-    """What the guard caught, in the library's words."""
-    return ffi.string(lib.rawllama_guard_message()).decode("utf-8", "backslashreplace")
 
 
 def _require_finite(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> None:

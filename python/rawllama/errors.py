@@ -1,14 +1,61 @@
-"""The exceptions: each names what was wrong and what to change."""
+"""The exceptions, and the one place where C's answers become exceptions.
+
+    LlamaError
+      InvalidArgumentError (ValueError)   InvalidBatchError
+      ClosedError (ValueError)            ConcurrentUseError, ForkedError (RuntimeError)   BorrowedError (BufferError)
+      ModelLoadError (OSError)            ContextCreateError (RuntimeError)
+      DecodeError (RuntimeError)          ContextFullError   DecodeAborted (InterruptedError)
+      NativeAssertError                   ConvertError (ValueError)
+      MissingExtraError (ImportError)     DownloadError (OSError)
+"""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from . import log
+
 
 class LlamaError(Exception):
-    """Base of everything that rawllama raises on its own account."""
+    """Base of everything that rawllama raises on its own account.
+
+    Attributes
+    ----------
+    function
+        The C function that failed, or an empty string.
+    code
+        What it returned, or None.
+    log
+        The library's own last lines before it failed.
+    """
+
+    function: str = ""
+    code: int | None = None
+    log: tuple[str, ...] = ()
 
 
 class InvalidArgumentError(LlamaError, ValueError):
     """An argument that C would have crashed on, or that has no meaning; the message names it."""
+
+
+class InvalidBatchError(InvalidArgumentError):
+    """A batch that the context cannot take."""
+
+
+class ClosedError(LlamaError, ValueError):
+    """The object, or one that it belongs to, has been closed."""
+
+
+class ConcurrentUseError(LlamaError, RuntimeError):
+    """Two threads used one object at once; give each thread its own, or a lock."""
+
+
+class ForkedError(LlamaError, RuntimeError):
+    """The object was made before a fork; threads and locks of the library do not survive one."""
+
+
+class BorrowedError(LlamaError, BufferError):
+    """A view of the object's memory is still lent out."""
 
 
 class ModelLoadError(LlamaError, OSError):
@@ -22,9 +69,13 @@ class ContextCreateError(LlamaError, RuntimeError):
 class DecodeError(LlamaError, RuntimeError):
     """llama_decode or llama_encode failed; `code` is what it returned."""
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+
+class ContextFullError(DecodeError):
+    """The context's memory has no room for the batch; remove sequences or make n_ctx larger."""
+
+
+class DecodeAborted(DecodeError, InterruptedError):  # noqa: N818 (an interruption is no error)
+    """The computation was interrupted; ubatches done before stay in the memory."""
 
 
 class NativeAssertError(LlamaError):
@@ -41,3 +92,28 @@ class MissingExtraError(LlamaError, ImportError):
 
 class DownloadError(LlamaError, OSError):
     """A model that is known by name could not be brought."""
+
+
+Error = TypeVar("Error", bound=LlamaError)
+
+
+def failure(kind: type[Error], function: str, message: str, code: int | None = None) -> Error:
+    """An exception with C's function, its code, and the library's own last lines."""
+    lines = tuple(log.take_recent())
+    error = kind(f"{message}: {'; '.join(lines)}" if lines else message)
+    error.function, error.code, error.log = function, code, lines
+    return error
+
+
+# What llama_decode and llama_encode return.
+_DECODE = {
+    1: (ContextFullError, "the memory has no room for the batch; remove sequences, or make n_ctx larger"),
+    2: (DecodeAborted, "it was interrupted; ubatches done before stay in the memory"),
+    -1: (InvalidBatchError, "the library refused the batch"),
+}
+
+
+def decode_failure(function: str, code: int) -> LlamaError:
+    """The exception for what llama_decode or llama_encode returned, which is not 0."""
+    kind, words = _DECODE.get(code, (DecodeError, "the computation failed"))
+    return failure(kind, function, f"{function} returned {code}: {words}", code)

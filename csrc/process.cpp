@@ -1,0 +1,292 @@
+// A batch through a context: checked while it is copied, then computed, so that nothing the caller's arrays hold can
+// reach an assert on one of ggml's threads.
+
+#include <atomic>
+#include <vector>
+
+#include "guard.hpp"
+#include "llama.h"
+#include "rawllama.h"
+
+namespace {
+
+struct token_input {
+    llama_token          token;   // or
+    const float *        embd;    // a row, where this is not NULL
+    const llama_pos *    pos;     // as many as the model has a row
+    const llama_seq_id * seq_id;
+    int32_t              n_seq_id;
+    bool                 output;
+};
+
+#ifdef RAWLLAMA_HAS_BATCH_EXT
+
+// The copy goes into the form that llama_decode itself would make of a llama_batch: one conversion less
+// (benchmarks/batch_forms.py).
+class copied_batch {
+  public:
+    explicit copied_batch(llama_context * ctx, const rawllama_limits & limits) :
+        ctx(ctx), n_embd(limits.n_embd), batch(llama_batch_ext_init(ctx)) {}
+
+    ~copied_batch() { llama_batch_ext_free(batch); }
+
+    copied_batch(const copied_batch &)             = delete;
+    copied_batch & operator=(const copied_batch &) = delete;
+
+    void clear() { llama_batch_ext_clear(batch); }
+
+    void add(const token_input & in) {
+        const int32_t index = in.embd ?
+            llama_batch_ext_add_embd(batch, in.seq_id[0], { in.embd, 1, static_cast<size_t>(n_embd) }) :
+            llama_batch_ext_add_token(batch, in.seq_id[0], in.token);
+        for (int32_t i = 1; i < in.n_seq_id; i++) {
+            llama_batch_ext_add_seq(batch, index, in.seq_id[i]);
+        }
+        llama_batch_ext_set_pos(batch, index, in.pos);
+        llama_batch_ext_set_output_logits(batch, index, in.output);
+    }
+
+    int32_t process(bool encode) {
+        return llama_process(ctx, encode ? LLAMA_PROCESS_TYPE_ENCODE : LLAMA_PROCESS_TYPE_DECODE, batch);
+    }
+
+  private:
+    llama_context *   ctx;
+    int32_t           n_embd;
+    llama_batch_ext * batch;
+};
+
+#else  // a llama.cpp from before llama_batch_ext
+
+class copied_batch {
+  public:
+    copied_batch(llama_context * ctx, const rawllama_limits & limits) : ctx(ctx), limits(limits) {}
+
+    void clear() {
+        token.clear();
+        embd.clear();
+        pos.clear();
+        n_seq_id.clear();
+        seq_ids.clear();
+        output.clear();
+    }
+
+    void add(const token_input & in) {
+        if (in.embd) {
+            embd.insert(embd.end(), in.embd, in.embd + limits.n_embd);
+        } else {
+            token.push_back(in.token);
+        }
+        pos.push_back(in.pos[0]);
+        n_seq_id.push_back(in.n_seq_id);
+        seq_ids.emplace_back(in.seq_id, in.seq_id + in.n_seq_id);
+        output.push_back(in.output);
+    }
+
+    int32_t process(bool encode) {
+        std::vector<llama_seq_id *> rows;
+        for (auto & ids : seq_ids) {
+            rows.push_back(ids.data());
+        }
+        llama_batch batch = {};
+        batch.n_tokens    = static_cast<int32_t>(output.size());
+        batch.token       = embd.empty() ? token.data() : nullptr;
+        batch.embd        = embd.empty() ? nullptr : embd.data();
+        batch.pos         = pos.data();
+        batch.n_seq_id    = n_seq_id.data();
+        batch.seq_id      = rows.data();
+        batch.logits      = output.data();
+        return encode ? llama_encode(ctx, batch) : llama_decode(ctx, batch);
+    }
+
+  private:
+    llama_context *                        ctx;
+    rawllama_limits                        limits;
+    std::vector<llama_token>               token;
+    std::vector<float>                     embd;
+    std::vector<llama_pos>                 pos;
+    std::vector<int32_t>                   n_seq_id;
+    std::vector<std::vector<llama_seq_id>> seq_ids;
+    std::vector<int8_t>                    output;
+};
+
+#endif
+
+}  // namespace
+
+struct rawllama_runner {
+    llama_context *           ctx;  // not ours
+    rawllama_limits           limits;
+    copied_batch              copy;
+    std::vector<llama_pos>    pos;     // of one token
+    std::vector<llama_seq_id> seq_id;  // of one token
+    std::atomic<bool>         aborted{ false };
+    std::atomic<bool>         interruptible{ false };
+
+    rawllama_runner(llama_context * ctx, const rawllama_limits & limits) :
+        ctx(ctx), limits(limits), copy(ctx, limits), pos(limits.n_pos) {}
+};
+
+namespace {
+
+bool must_end(void * data) {
+    const auto * runner = static_cast<const rawllama_runner *>(data);
+    return runner->aborted || (runner->interruptible && rawllama_interrupted());
+}
+
+bool refuse(rawllama_outcome & outcome, rawllama_fault_kind kind, int32_t index, int32_t value, int32_t limit) {
+    outcome.kind  = kind;
+    outcome.index = index;
+    outcome.value = value;
+    outcome.limit = limit;
+    return false;
+}
+
+bool fits(const rawllama_runner & runner, const rawllama_batch & batch, int32_t n, bool encode, bool one_ubatch,
+          rawllama_outcome & outcome) {
+    const int32_t n_batch  = static_cast<int32_t>(llama_n_batch(runner.ctx));
+    const int32_t n_ubatch = static_cast<int32_t>(llama_n_ubatch(runner.ctx));
+    if (n < 0 || n > batch.capacity) {
+        return refuse(outcome, RAWLLAMA_FAULT_CAPACITY, 0, n, batch.capacity);
+    }
+    if (n == 0) {
+        return refuse(outcome, RAWLLAMA_FAULT_EMPTY, 0, 0, 0);
+    }
+    if (n > n_batch) {
+        return refuse(outcome, RAWLLAMA_FAULT_N_BATCH, 0, n, n_batch);
+    }
+    if ((encode || one_ubatch) && n > n_ubatch) {
+        return refuse(outcome, RAWLLAMA_FAULT_N_UBATCH, 0, n, n_ubatch);
+    }
+    if (batch.n_embd != 0 && batch.n_embd != runner.limits.n_embd) {
+        return refuse(outcome, RAWLLAMA_FAULT_N_EMBD, 0, batch.n_embd, runner.limits.n_embd);
+    }
+    if (batch.n_embd != 0 && batch.n_pos != runner.limits.n_pos) {
+        return refuse(outcome, RAWLLAMA_FAULT_N_POS, 0, batch.n_pos, runner.limits.n_pos);
+    }
+    return true;
+}
+
+// Copy the positions of token i, of n.
+bool take_pos(rawllama_runner & runner, const rawllama_batch & batch, int32_t i, int32_t n,
+              rawllama_outcome & outcome) {
+    const int32_t n_pos = batch.n_embd ? runner.limits.n_pos : 1;
+    const int32_t limit = runner.limits.n_positions ? runner.limits.n_positions : INT32_MAX;
+    for (int32_t j = 0; j < n_pos; j++) {
+        const llama_pos pos = batch.batch.pos[j * n + i];
+        if (pos < 0 || pos >= limit) {
+            return refuse(outcome, RAWLLAMA_FAULT_POS, i, pos, limit);
+        }
+        runner.pos[j] = pos;
+    }
+    return true;
+}
+
+bool take_seq_ids(rawllama_runner & runner, const rawllama_batch & batch, int32_t i, int32_t limit,
+                  rawllama_outcome & outcome) {
+    const int32_t count = batch.batch.n_seq_id[i];
+    if (count < 1 || count > batch.n_seq_max) {
+        return refuse(outcome, RAWLLAMA_FAULT_N_SEQ_ID, i, count, batch.n_seq_max);
+    }
+    runner.seq_id.assign(batch.batch.seq_id[i], batch.batch.seq_id[i] + count);
+    for (const llama_seq_id seq_id : runner.seq_id) {
+        if (seq_id < 0 || seq_id >= limit) {
+            return refuse(outcome, RAWLLAMA_FAULT_SEQ_ID, i, seq_id, limit);
+        }
+    }
+    return true;
+}
+
+// Copy a batch into the runner.
+bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, rawllama_outcome & outcome) {
+    const int32_t n_vocab   = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(runner.ctx)));
+    const int32_t n_seq_max = static_cast<int32_t>(llama_n_seq_max(runner.ctx));
+
+    runner.copy.clear();
+    for (int32_t i = 0; i < n; i++) {
+        token_input in = {};
+        if (batch.n_embd) {
+            in.embd = batch.batch.embd + static_cast<size_t>(i) * batch.n_embd;
+        } else {
+            in.token = batch.batch.token[i];
+            if (in.token < 0 || in.token >= n_vocab) {
+                return refuse(outcome, RAWLLAMA_FAULT_TOKEN, i, in.token, n_vocab);
+            }
+        }
+        if (!take_pos(runner, batch, i, n, outcome) || !take_seq_ids(runner, batch, i, n_seq_max, outcome)) {
+            return false;
+        }
+        in.pos      = runner.pos.data();
+        in.seq_id   = runner.seq_id.data();
+        in.n_seq_id = static_cast<int32_t>(runner.seq_id.size());
+        in.output   = batch.batch.logits[i] != 0;
+        outcome.n_outputs += in.output;
+        runner.copy.add(in);
+    }
+    return true;
+}
+
+int32_t process(rawllama_runner & runner, bool encode, bool interruptible) {
+    runner.aborted       = false;
+    runner.interruptible = interruptible;
+    if (interruptible) {
+        rawllama_interrupt_begin();
+    }
+    bool caught = true;
+    const int32_t code = guard([&] {
+        const int32_t result = runner.copy.process(encode);
+        caught = false;
+        return result;
+    });
+    if (interruptible) {
+        rawllama_interrupt_end();
+    }
+    return caught ? RAWLLAMA_CAUGHT : code;
+}
+
+}  // namespace
+
+extern "C" {
+
+struct rawllama_runner * rawllama_runner_init(struct llama_context * ctx, struct rawllama_limits limits) {
+    auto * runner = new rawllama_runner(ctx, limits);
+    llama_set_abort_callback(ctx, must_end, runner);
+    return runner;
+}
+
+void rawllama_runner_free(struct rawllama_runner * runner) {
+    delete runner;
+}
+
+void rawllama_runner_abort(struct rawllama_runner * runner) {
+    runner->aborted = true;
+}
+
+int32_t rawllama_run(
+           struct rawllama_runner * runner,
+      const struct rawllama_batch * batch,
+                             bool   encode,
+                             bool   one_ubatch,
+                             bool   interruptible,
+          struct rawllama_outcome * outcome) {
+    *outcome = {};
+    const int32_t n = batch->batch.n_tokens;
+    if (!fits(*runner, *batch, n, encode, one_ubatch, *outcome)) {
+        return RAWLLAMA_REFUSED;
+    }
+    bool          taken  = false;
+    bool          caught = true;
+    guard([&] {
+        taken  = take(*runner, *batch, n, *outcome);
+        caught = false;
+    });
+    if (caught || !taken) {
+        return caught ? RAWLLAMA_CAUGHT : RAWLLAMA_REFUSED;
+    }
+    const int32_t code = process(*runner, encode, interruptible);
+    outcome->n_tokens  = code == 0 ? n : 0;
+    outcome->n_outputs = code == 0 ? outcome->n_outputs : 0;
+    return code;
+}
+
+}  // extern "C"

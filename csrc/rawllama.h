@@ -75,14 +75,21 @@ enum rawllama_outputs {
     RAWLLAMA_OUTPUTS_ALL,
 };
 
+enum rawllama_add {
+    RAWLLAMA_ADD_OK,
+    RAWLLAMA_ADD_NO_ROOM,
+    RAWLLAMA_ADD_OFFSETS,  // they decrease, or lie outside the tokens
+};
+
 // Append `n_sequences` sequences to a batch of token ids: sequence i is tokens[offsets[i]] to tokens[offsets[i + 1]],
-// with the id seq_ids[i] (or i, if NULL) and positions from starts[i] (or 0, if NULL) on. Offsets do not decrease.
-// Returns false, and changes nothing, if there is no room.
-bool rawllama_batch_add(
+// with the id seq_ids[i] (or i, if NULL) and positions from starts[i] (or 0, if NULL) on. Changes nothing unless all
+// fits.
+enum rawllama_add rawllama_batch_add(
     struct rawllama_batch * batch,
         const llama_token * tokens,
+                  int64_t   n_tokens,
             const int64_t * offsets,
-                  int32_t   n_sequences,
+                  int64_t   n_sequences,
        const llama_seq_id * seq_ids,
           const llama_pos * starts,
     enum rawllama_outputs   outputs);

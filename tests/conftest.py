@@ -1,6 +1,14 @@
-"""What all tests share: the model."""
+"""What all tests share: the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from .models import smollm2 as smollm2_package
+from .models import tiny as tiny_models
 
 
 @pytest.fixture(scope="session")
@@ -9,3 +17,23 @@ def minilm() -> str:
     from rawllama import hub
 
     return str(hub.resolve("minilm"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Path of a small random model, by its name in tests/models/tiny.py; "llama-lora" is an adapter for "llama"."""
+    folder = tmp_path_factory.mktemp("tiny")
+
+    def path(name: str) -> Path:
+        file = folder / f"{name}.gguf"
+        if file.exists():
+            return file
+        return tiny_models.write_lora(file) if name == "llama-lora" else tiny_models.write(name, file)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """Path of SmolLM2-135M-Instruct in Q4_1: a decoder with 8192 positions and 576 columns."""
+    return smollm2_package.path()

@@ -56,6 +56,7 @@ class Handle:
         self._free = free
         self._parent = parent
         self._children: weakref.WeakSet[Handle] = weakref.WeakSet()
+        self._borrowers: weakref.WeakSet[Handle] = weakref.WeakSet()
         # Reentrant: the garbage collector may close a child while its parent's mutex is held.
         self._mutex = threading.RLock()
         self._users = 0
@@ -82,7 +83,7 @@ class Handle:
         Raises
         ------
         BorrowedError
-            A view of its memory is lent out.
+            A view of its memory is lent out, or another object uses it.
         ConcurrentUseError
             Another thread is using it.
         """
@@ -106,11 +107,25 @@ class Handle:
             with self._mutex:
                 if self._lent:
                     raise BorrowedError(f"memory of this {type(self).__name__} is lent out; end that first")
+                for borrower in self._borrowers:
+                    if not borrower.closed:
+                        raise BorrowedError(f"{borrower!r} uses this {type(self).__name__}; take it away there first")
                 if self._users:
                     raise ConcurrentUseError(f"another thread uses this {type(self).__name__}; close it afterwards")
                 if all(child.closed for child in self._children):  # or another thread has made one meanwhile
                     pointer, self._pointer = self._pointer, None
                     return pointer
+
+    def _lend_to(self, borrower: Handle) -> None:
+        """Stay open as long as `borrower` uses this."""
+        with self._mutex:
+            if self._pointer is None:
+                raise ClosedError(f"this {type(self).__name__} is closed; make a new one")
+            self._borrowers.add(borrower)
+
+    def _take_back(self, borrower: Handle) -> None:
+        with self._mutex:
+            self._borrowers.discard(borrower)
 
     def _acquire(self) -> Any:
         with self._mutex:
@@ -123,6 +138,8 @@ class Handle:
                     f"this {type(self).__name__} failed inside the library before, so its state is unknown;"
                     " close it and make a new one"
                 ) from self._failed
+            if self._lent:
+                raise BorrowedError(f"memory of this {type(self).__name__} is lent out; end that first")
             if self._users and not self._shared:
                 raise ConcurrentUseError(
                     f"this {type(self).__name__} is in use by another thread; give each thread its own, or a lock"
@@ -137,16 +154,19 @@ class Handle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_pointer", None) is not None and self._born == _generation:
-            warnings.warn(f"a {type(self).__name__} was not closed; use `with` or close()", ResourceWarning, stacklevel=2)
+            words = f"a {type(self).__name__} was not closed; use `with` or close()"
+            warnings.warn(words, ResourceWarning, stacklevel=2)
             self.close()
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"a {type(self).__name__} lives in one process; send the path and the settings, and open it there")
+        raise TypeError(f"a {type(self).__name__} lives in one process; send paths and settings, and open it there")
 
 
 class _Use:
@@ -160,7 +180,9 @@ class _Use:
     def __enter__(self) -> Any:
         return self._handle._acquire()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if isinstance(error, NativeAssertError) and self._handle._fragile:
             self._handle._failed = error
         self._handle._release()

@@ -89,7 +89,7 @@ class Embedder:
             kind = lib.llama_pooling_type(self._context)
             #: The pooling in use: the one asked for, or the file's.
             self.pooling = next(name for name, value in POOLINGS.items() if value == kind)
-            if self.pooling == "rank" and not modelfile.gives_scores(model, lib.llama_model_n_cls_out(self._model)):
+            if self.pooling == "rank" and modelfile.read(model).scores != lib.llama_model_n_cls_out(self._model):
                 raise InvalidArgumentError(f"pooling: {os.fspath(model)} has no layer that gives scores for rank")
         except BaseException:
             self.close()
@@ -312,7 +312,7 @@ def _load(path: str | os.PathLike[str]) -> Any:
     with Path(name).open("rb") as file:  # a missing file or a folder is Python's own error, which names it
         if file.read(4) != b"GGUF":
             raise ModelLoadError(f"{name} is not a GGUF file; convert a Hugging Face folder with rawllama.convert")
-    modelfile.check(path)
+    modelfile.read(path)
     log.take_recent()
     model = guarded.llama_model_load_from_file(os.fsencode(name), lib.llama_model_default_params())
     if not model:

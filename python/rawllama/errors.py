@@ -1,12 +1,12 @@
 """The exceptions, and the one place where C's answers become exceptions.
 
-    LlamaError
-      InvalidArgumentError (ValueError)   InvalidBatchError
-      ClosedError (ValueError)            ConcurrentUseError, ForkedError (RuntimeError)   BorrowedError (BufferError)
-      ModelLoadError (OSError)            ContextCreateError (RuntimeError)
-      DecodeError (RuntimeError)          ContextFullError   DecodeAborted (InterruptedError)
-      NativeAssertError                   ConvertError (ValueError)
-      MissingExtraError (ImportError)     DownloadError (OSError)
+LlamaError
+InvalidArgumentError (ValueError)   InvalidBatchError
+ClosedError (ValueError)            ConcurrentUseError, ForkedError (RuntimeError)   BorrowedError (BufferError)
+ModelLoadError (OSError)            ContextCreateError (RuntimeError)
+DecodeError (RuntimeError)          ContextFullError   DecodeAborted (InterruptedError)
+NativeAssertError                   ConvertError (ValueError)
+MissingExtraError (ImportError)     DownloadError (OSError)
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ContextFullError(DecodeError):
     """The context's memory has no room for the batch; remove sequences or make n_ctx larger."""
 
 
-class DecodeAborted(DecodeError, InterruptedError):  # noqa: N818 (an interruption is no error)
+class DecodeAborted(DecodeError, InterruptedError):
     """The computation was interrupted; ubatches done before stay in the memory."""
 
 

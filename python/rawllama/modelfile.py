@@ -10,7 +10,8 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 
 from .errors import ModelLoadError
 from .raw import ffi, lib
@@ -24,51 +25,85 @@ _F32_ONLY = (".bias", "norm.weight", "token_types.weight")
 _TABLES = ("tid2eid.weight",)
 
 
-def check(path: str | os.PathLike[str]) -> None:
-    """Refuse what would end the process.
+Source = str | os.PathLike[str] | IO[bytes]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What libllama does not tell.
+
+    `positions` is the number of rows in the table of learned positions, 0 without one: a token beyond it would end the
+    process. `scores` is what the last layer for classification gives, 0 without one: libllama's scores are then raw
+    columns. Both are 0 for a file that is no GGUF.
+    """
+
+    positions: int = 0
+    scores: int = 0
+
+
+def read(source: Source) -> ModelFile:
+    """Read a file's header; refuse what would end the process.
 
     Raises
     ------
     ModelLoadError
         The tensor or the key, and what is wrong with it.
 
-    Calls: gguf_init_from_file, gguf_get_tensor_type, gguf_get_val_f32
+    Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_find_tensor,
+    gguf_get_tensor_ne
     """
-    with _opened(path) as file:
+    with _opened(source) as file:
         if not file:
-            return  # libllama says why, better than this could
+            return ModelFile()  # libllama says why, better than this could
         for index in range(lib.gguf_get_n_tensors(file)):
             name = _string(lib.gguf_get_tensor_name(file, index))
             kind = lib.gguf_get_tensor_type(file, index)
             if not _fits(name, kind):
                 words = f"the tensor {name} cannot be of the type {_string(lib.ggml_type_name(kind))}"
-                raise ModelLoadError(f"{os.fspath(path)} is damaged: {words}")
+                raise ModelLoadError(f"{_name(source)} is damaged: {words}")
         for key, value in _floats(file):
             if key.endswith("epsilon") and not 0 <= value < math.inf:
-                raise ModelLoadError(f"{os.fspath(path)} is damaged: {key} cannot be {value}")
+                raise ModelLoadError(f"{_name(source)} is damaged: {key} cannot be {value}")
+        return ModelFile(
+            _rows(file, b"position_embd.weight"), _rows(file, b"cls.output.weight") or _rows(file, b"cls.weight")
+        )
 
 
-def gives_scores(path: str | os.PathLike[str], count: int) -> bool:
-    """Whether the last layer for classification gives `count` scores. Without one, libllama's are raw columns.
-
-    Calls: gguf_find_tensor, gguf_get_tensor_ne
-    """
-    with _opened(path) as file:
-        if not file or lib.gguf_find_key(file, b"split.count") >= 0:
-            return True  # the layer may be in another of the model's files
-        layers = [lib.gguf_find_tensor(file, name) for name in (b"cls.output.weight", b"cls.weight")]
-        found = [layer for layer in layers if layer >= 0]
-        return bool(found) and lib.gguf_get_tensor_ne(file, found[0])[1] == count
+def _rows(file: Any, name: bytes) -> int:
+    """Rows of a tensor, 0 if it is not there."""
+    index = lib.gguf_find_tensor(file, name)
+    return int(lib.gguf_get_tensor_ne(file, index)[1]) if index >= 0 else 0
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The file's `gguf_context *`, or NULL if it is no GGUF."""
-    file = lib.gguf_init_from_file(os.fsencode(path), ffi.new("struct gguf_init_params *", {"no_alloc": True})[0])
+def _opened(source: Source) -> Iterator[Any]:
+    """The file's `gguf_context *`, or NULL if it is no GGUF. An open file is read from its position."""
+    params = ffi.new("struct gguf_init_params *", {"no_alloc": True})[0]
+    if isinstance(source, (str, os.PathLike)):
+        file = lib.gguf_init_from_file(os.fsencode(source), params)
+    else:
+        with c_file(source) as pointer:
+            file = lib.gguf_init_from_file_ptr(pointer, params)
     try:
         yield file
     finally:
         lib.gguf_free(file)
+
+
+@contextmanager
+def c_file(file: IO[bytes]) -> Iterator[Any]:
+    """A `FILE *` of its own at the position of an open file, which stays where it is."""
+    start = file.tell()
+    with open(os.dup(file.fileno()), "rb", buffering=0) as own:  # noqa: PTH123 (a descriptor has no path)
+        own.seek(start)
+        try:
+            yield ffi.cast("FILE *", own)
+        finally:
+            file.seek(start)  # both share the position
+
+
+def _name(source: Source) -> str:
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", "the file"))
 
 
 def _fits(tensor: str, kind: int) -> bool:

@@ -1,0 +1,675 @@
+"""Contexts: a model at work, with its memory and its results."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._handle import Handle
+from ._params import Name, enum_name, enum_value, fill
+from .batch import Batch
+from .errors import (
+    BorrowedError,
+    ContextCreateError,
+    InvalidArgumentError,
+    InvalidBatchError,
+    LlamaError,
+    decode_failure,
+    failure,
+)
+from .guard import caught, guarded
+from .interrupt import on_main_thread
+from .memory import Memory
+from .raw import ffi, lib
+from .state import State
+from .threadpool import ThreadPool, require_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .adapter import LoraAdapter
+    from .model import Model
+
+# What the CPU backend can write while it computes, as the cache's types must be.
+_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+# Poolings that see one ubatch of a sequence at a time; `last` and `rank` take their row from the last one.
+_WITHIN_UBATCH = ("mean", "cls")
+# Models that compute logits or embeddings, never both.
+_EITHER_OR = ("lfm2", "lfm2moe")
+# What rawllama_run finds wrong with a batch, and what to do about it.
+_FAULTS = {
+    lib.RAWLLAMA_FAULT_EMPTY: ("it has no tokens", "add_sequence() some"),
+    lib.RAWLLAMA_FAULT_CAPACITY: ("n_tokens is {value}, with room for {limit}", "set n_tokens to what you filled"),
+    lib.RAWLLAMA_FAULT_N_BATCH: ("{value} tokens, and n_batch is {limit}", "split it, or make the Context with more"),
+    lib.RAWLLAMA_FAULT_N_UBATCH: (
+        "{value} tokens must be computed at once, and n_ubatch is {limit}",
+        "split it between sequences, or make the Context with a larger n_ubatch and n_batch",
+    ),
+    lib.RAWLLAMA_FAULT_TOKEN: ("token[{index}] is {value}, and the vocabulary has {limit}", "use ids from 0 to {last}"),
+    lib.RAWLLAMA_FAULT_POS: (
+        "pos of token {index} is {value}, and positions are from 0 to {last}",
+        "shorten the sequence; where the model has learned its positions, it knows no more",
+    ),
+    lib.RAWLLAMA_FAULT_N_SEQ_ID: ("n_seq_id[{index}] is {value}, not 1 to {limit}", "give the Batch more n_seq_max"),
+    lib.RAWLLAMA_FAULT_SEQ_ID: (
+        "a seq_id of token {index} is {value}, and they are from 0 to {last}",
+        "make the Context with a larger n_seq_max",
+    ),
+    lib.RAWLLAMA_FAULT_N_EMBD: ("its rows have {value} floats, and the model takes {limit}", "use Model.n_embd_inp"),
+    lib.RAWLLAMA_FAULT_N_POS: ("its rows have {value} positions, and the model takes {limit}", "use Model.n_pos"),
+}
+
+
+@dataclass(frozen=True)
+class Perf:
+    """Performance counters of a context; times in ms. They grow while `no_perf` is off."""
+
+    t_start_ms: float
+    t_load_ms: float
+    t_p_eval_ms: float
+    t_eval_ms: float
+    n_p_eval: int
+    n_eval: int
+    n_reused: int
+
+
+class Context(Handle):
+    """A model with memory for its sequences and room for its results. For one thread at a time.
+
+    Parameters
+    ----------
+    model
+        The model; closing it closes the context.
+    n_ctx, n_batch, n_ubatch, n_seq_max, n_rs_seq, n_outputs_max, n_outputs_max_per_seq, n_threads, n_threads_batch,
+    ctx_type, rope_scaling_type, pooling_type, attention_type, flash_attn_type, rope_freq_base, rope_freq_scale,
+    yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow, yarn_orig_ctx, type_k, type_v, embeddings,
+    offload_kqv, no_perf, op_offload, swa_full, kv_unified
+        As in `struct llama_context_params`; None is libllama's own default. Enums by name: `pooling_type="mean"`,
+        `flash_attn_type="enabled"`, `type_k="q8_0"`. What libllama made of sizes is in the attributes of these names.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A value that libllama does not know, or the model cannot do.
+    ContextCreateError
+        libllama refused; the message has its words.
+
+    Calls: llama_context_default_params, llama_init_from_model, llama_free
+    """
+
+    _fragile = True
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int | None = None,
+        n_batch: int | None = None,
+        n_ubatch: int | None = None,
+        n_seq_max: int | None = None,
+        n_rs_seq: int | None = None,
+        n_outputs_max: int | None = None,
+        n_outputs_max_per_seq: int | None = None,
+        n_threads: int | None = None,
+        n_threads_batch: int | None = None,
+        ctx_type: Name | None = None,
+        rope_scaling_type: Name | None = None,
+        pooling_type: Name | None = None,
+        attention_type: Name | None = None,
+        flash_attn_type: Name | None = None,
+        rope_freq_base: float | None = None,
+        rope_freq_scale: float | None = None,
+        yarn_ext_factor: float | None = None,
+        yarn_attn_factor: float | None = None,
+        yarn_beta_fast: float | None = None,
+        yarn_beta_slow: float | None = None,
+        yarn_orig_ctx: int | None = None,
+        type_k: Name | None = None,
+        type_v: Name | None = None,
+        embeddings: bool | None = None,
+        offload_kqv: bool | None = None,
+        no_perf: bool | None = None,
+        op_offload: bool | None = None,
+        swa_full: bool | None = None,
+        kv_unified: bool | None = None,
+    ) -> None:
+        params = lib.llama_context_default_params()
+        fill(params, {
+            "n_ctx": n_ctx,
+            "n_batch": n_batch,
+            "n_ubatch": n_ubatch,
+            "n_seq_max": n_seq_max,
+            "n_rs_seq": n_rs_seq,
+            "n_outputs_max": n_outputs_max,
+            "n_outputs_max_per_seq": n_outputs_max_per_seq,
+            "n_threads": None if n_threads is None else require_threads("n_threads", n_threads),
+            "n_threads_batch": None if n_threads_batch is None else require_threads("n_threads_batch", n_threads_batch),
+            "ctx_type": enum_value("ctx_type", "LLAMA_CONTEXT_TYPE_", ctx_type),
+            "rope_scaling_type": enum_value("rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE_", rope_scaling_type),
+            "pooling_type": enum_value("pooling_type", "LLAMA_POOLING_TYPE_", pooling_type),
+            "attention_type": enum_value("attention_type", "LLAMA_ATTENTION_TYPE_", attention_type),
+            "flash_attn_type": enum_value("flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_", flash_attn_type),
+            "rope_freq_base": rope_freq_base,
+            "rope_freq_scale": rope_freq_scale,
+            "yarn_ext_factor": yarn_ext_factor,
+            "yarn_attn_factor": yarn_attn_factor,
+            "yarn_beta_fast": yarn_beta_fast,
+            "yarn_beta_slow": yarn_beta_slow,
+            "yarn_orig_ctx": yarn_orig_ctx,
+            "type_k": _cache_type("type_k", type_k),
+            "type_v": _cache_type("type_v", type_v),
+            "embeddings": embeddings,
+            "offload_kqv": offload_kqv,
+            "no_perf": no_perf,
+            "op_offload": op_offload,
+            "swa_full": swa_full,
+            "kv_unified": kv_unified,
+        })  # fmt: skip
+        if model.vocab_only:
+            raise InvalidArgumentError("model: it was loaded with vocab_only=True; load it with its weights")
+        with model._used as pointer:
+            context = guarded.llama_init_from_model(pointer, params)
+            if not context:
+                raise failure(ContextCreateError, "llama_init_from_model", "the context could not be made")
+            runner = lib.rawllama_runner_init(context, [model.n_positions, model.n_embd_inp, model.n_pos])
+            super().__init__(context, functools.partial(_free, runner), model)
+        self.model = model
+        self._runner = runner
+        self._outcome = ffi.new("struct rawllama_outcome *")
+        self._encoded = False
+        self._embeddings = bool(params.embeddings)
+        #: Whether all sequences share one cache.
+        self.kv_unified = bool(params.kv_unified)
+        try:
+            self._learn(context)
+        except BaseException:
+            self.close()
+            raise
+
+    def _learn(self, context: Any) -> None:
+        """What libllama made of the parameters."""
+        self._has_memory = bool(guarded.llama_get_memory(context))
+        self._causal = _is_causal(context)
+        self._adapters: tuple[LoraAdapter, ...] = ()
+        self._pools: tuple[ThreadPool, ...] = ()
+        #: Tokens that the memory holds; with `kv_unified` off, `n_ctx_seq` for each sequence.
+        self.n_ctx: int = guarded.llama_n_ctx(context)
+        #: Tokens that the memory holds for one sequence.
+        self.n_ctx_seq: int = guarded.llama_n_ctx_seq(context) if hasattr(lib, "llama_n_ctx_seq") else self.n_ctx
+        #: Tokens that one batch may have.
+        self.n_batch: int = guarded.llama_n_batch(context)
+        #: Tokens that are computed at once.
+        self.n_ubatch: int = guarded.llama_n_ubatch(context)
+        #: Number of sequence ids.
+        self.n_seq_max: int = guarded.llama_n_seq_max(context)
+        #: The pooling in force: `none`, `mean`, `cls`, `last` or `rank`.
+        self.pooling_type: str = enum_name("LLAMA_POOLING_TYPE_", guarded.llama_pooling_type(context))
+        #: What the sequences remember; None for encoders.
+        self.memory: Memory | None = Memory(self) if self._has_memory else None
+        #: Saving and restoring what they remember.
+        self.state = State(self)
+        if self.pooling_type == "rank" and not self.model.has_scores:
+            raise InvalidArgumentError(f"pooling_type: {self.model.description} has no layer that gives scores")
+
+    def __repr__(self) -> str:
+        return f"<Context {'closed' if self.closed else f'of {self.model.description}'}>"
+
+    # ---- settings
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether embeddings are kept, by token or pooled. Calls: llama_set_embeddings."""
+        return self._embeddings
+
+    @embeddings.setter
+    def embeddings(self, value: bool) -> None:
+        with self._used as context:
+            guarded.llama_set_embeddings(context, value)
+            self._embeddings = bool(value)
+            self._forget()
+
+    @property
+    def causal_attn(self) -> bool:
+        """Whether tokens see only those before them. Calls: llama_get_causal_attn, llama_set_causal_attn."""
+        return self._causal
+
+    @causal_attn.setter
+    def causal_attn(self, value: bool) -> None:
+        with self._used as context:
+            guarded.llama_set_causal_attn(context, value)
+            self._causal = bool(value)
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that compute a single token. Calls: llama_n_threads."""
+        with self._used as context:
+            return guarded.llama_n_threads(context)
+
+    @property
+    def n_threads_batch(self) -> int:
+        """Threads that compute several tokens. Calls: llama_n_threads_batch."""
+        with self._used as context:
+            return guarded.llama_n_threads_batch(context)
+
+    def set_n_threads(self, n_threads: int, n_threads_batch: int | None = None) -> None:
+        """Set the threads for a single token and for several, 1 to 512. Calls: llama_set_n_threads."""
+        both = (n_threads, n_threads if n_threads_batch is None else n_threads_batch)
+        with self._used as context:
+            guarded.llama_set_n_threads(context, *(require_threads("n_threads", count) for count in both))
+
+    def attach_threadpool(self, pool: ThreadPool, pool_batch: ThreadPool | None = None) -> None:
+        """Compute with these threads: `pool` for a single token, `pool_batch` (or the same) for several.
+
+        Several contexts may have one pool, if they do not compute at the same time.
+        Raises InvalidArgumentError for a pool with fewer threads than the context uses. Calls: llama_attach_threadpool
+        """
+        pools = (pool, pool_batch or pool)
+        for one, count in zip(pools, (self.n_threads, self.n_threads_batch), strict=True):
+            if one.n_threads < count:
+                words = f"pool: it has {one.n_threads} threads and the context uses {count}"
+                raise InvalidArgumentError(f"{words}; set_n_threads() first")
+        with self._used as context, ExitStack() as stack:
+            pointers = [stack.enter_context(one._used) for one in dict.fromkeys(pools)]
+            guarded.llama_attach_threadpool(context, pointers[0], pointers[-1])
+            self._hold_pools(tuple(dict.fromkeys(pools)))
+
+    def detach_threadpool(self) -> None:
+        """Compute with threads of libllama's own again. Calls: llama_detach_threadpool."""
+        with self._used as context:
+            guarded.llama_detach_threadpool(context)
+            self._hold_pools(())
+
+    def _hold_pools(self, pools: tuple[ThreadPool, ...]) -> None:
+        for pool in self._pools:
+            pool._take_back(self)
+        for pool in pools:
+            pool._lend_to(self)
+        self._pools = pools
+
+    def set_adapters(self, adapters: Mapping[LoraAdapter, float]) -> None:
+        """Use these LoRA adapters with these scales, and no others. Calls: llama_set_adapters_lora."""
+        for adapter in adapters:
+            if adapter.model is not self.model:
+                raise InvalidArgumentError(f"adapters: {adapter.path} was loaded for another Model")
+        with self._used as context, ExitStack() as stack:
+            pointers = [stack.enter_context(adapter._used) for adapter in adapters]
+            scales = ffi.new("float[]", [float(scale) for scale in adapters.values()])
+            array = ffi.new("struct llama_adapter_lora *[]", pointers)
+            code = guarded.llama_set_adapters_lora(context, array, len(pointers), scales)
+            if code != 0:
+                raise failure(LlamaError, "llama_set_adapters_lora", f"llama_set_adapters_lora returned {code}", code)
+            for adapter in self._adapters:
+                adapter._take_back(self)
+            for adapter in adapters:
+                adapter._lend_to(self)
+            self._adapters = tuple(adapters)
+
+    def set_control_vector(self, data: ArrayLike | None, il_start: int = 1, il_end: int | None = None) -> None:
+        """Add a vector to the hidden state behind each layer from `il_start` to `il_end`, both included.
+
+        Parameters
+        ----------
+        data
+            float32, shape (n_layer - 1, n_embd): the vectors of layers 1, 2, ...; None for no vectors.
+        il_start, il_end
+            Layers; all by default.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Another shape, values that are not finite, or layers that are not there.
+
+        Calls: llama_set_adapter_cvec
+        """
+        n_embd, last = self.model.n_embd, self.model.n_layer - 1
+        end = last if il_end is None else il_end
+        with self._used as context:
+            if data is None:
+                guarded.llama_set_adapter_cvec(context, ffi.NULL, 0, n_embd, -1, -1)
+                return
+            rows = np.ascontiguousarray(data, np.float32)
+            if rows.shape != (last, n_embd) or not np.isfinite(rows).all():
+                raise InvalidArgumentError(f"data: finite values of shape {(last, n_embd)} wanted, not {rows.shape}")
+            if not 1 <= il_start <= end <= last:
+                raise InvalidArgumentError(f"il_start, il_end: {il_start} to {end} is not within layers 1 to {last}")
+            vectors = ffi.from_buffer("float[]", rows)
+            code = guarded.llama_set_adapter_cvec(context, vectors, rows.size, n_embd, il_start, end)
+            if code != 0:
+                raise failure(LlamaError, "llama_set_adapter_cvec", "the control vector was refused", code)
+
+    # ---- computing
+
+    def process(self, batch: Batch) -> None:
+        """Encode or decode, as the model wants it. For an encoder-decoder call `encode` or `decode` yourself.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The model has an encoder and a decoder.
+        LlamaError
+            As `decode`.
+
+        Calls: llama_encode, llama_decode
+        """
+        if self._is_both:
+            raise InvalidArgumentError("batch: this model has an encoder and a decoder; call encode() or decode()")
+        self._run(batch, encode=self._only_encodes)
+
+    def encode(self, batch: Batch) -> None:
+        """Compute without memory, each token seeing all of its sequence. Raises as `decode`. Calls: llama_encode."""
+        if self._has_memory and not self._has_encoder:
+            raise InvalidArgumentError("batch: this model has no encoder; call decode()")
+        self._run(batch, encode=True)
+
+    def decode(self, batch: Batch) -> None:
+        """Compute a batch and remember it. Results are those of the last batch.
+
+        Raises
+        ------
+        InvalidBatchError
+            What is wrong with the batch, at which token. Nothing was computed.
+        ContextFullError
+            The memory has no room for it. Nothing was computed.
+        DecodeAborted
+            `abort` was called. Ubatches done before stay in the memory.
+        KeyboardInterrupt
+            Ctrl-C, on the main thread; the same holds.
+        DecodeError
+            It failed otherwise.
+        NativeAssertError
+            An assert failed; this context cannot be used any more.
+
+        Calls: llama_decode, or llama_process with llama_batch_ext, which is what llama_decode turns a batch into
+        """
+        if not self._has_decoder:
+            raise InvalidArgumentError("batch: this model has no decoder; call encode()")
+        self._run(batch, encode=False)
+
+    @functools.cached_property
+    def _has_encoder(self) -> bool:
+        return self.model.has_encoder
+
+    @functools.cached_property
+    def _has_decoder(self) -> bool:
+        return self.model.has_decoder
+
+    @property
+    def _is_both(self) -> bool:
+        return self._has_encoder and self._has_decoder
+
+    @property
+    def _only_encodes(self) -> bool:
+        return self._has_encoder and not self._has_decoder
+
+    def _run(self, batch: Batch, *, encode: bool) -> None:
+        one_ubatch = not self._causal or (self._embeddings and self.pooling_type in _WITHIN_UBATCH)
+        function = "llama_encode" if encode else "llama_decode"
+        with self._used, ExitStack() as stack:
+            for pool in self._pools:  # two contexts must not compute with one pool
+                stack.enter_context(pool._used)
+            code = lib.rawllama_run(
+                self._runner, batch.c, encode or not self._has_memory, one_ubatch, on_main_thread(), self._outcome
+            )
+            if code == 0:
+                self._encoded = encode
+                return
+            if code == lib.RAWLLAMA_CAUGHT:
+                raise caught(function)
+        raise self._refusal() if code == lib.RAWLLAMA_REFUSED else decode_failure(function, code)
+
+    def _refusal(self) -> InvalidBatchError:
+        """What rawllama_run found wrong with a batch."""
+        fault = self._outcome
+        what, remedy = _FAULTS[fault.kind]
+        words = f"batch: {what}; {remedy}"
+        return InvalidBatchError(
+            words.format(index=fault.index, value=fault.value, limit=fault.limit, last=fault.limit - 1)
+        )
+
+    def require_sequence(self, argument: str, seq_id: int) -> int:
+        """`seq_id`, if this context has such a sequence; InvalidArgumentError names `argument` if not."""
+        if not isinstance(seq_id, int) or not 0 <= seq_id < self.n_seq_max:
+            raise InvalidArgumentError(f"{argument}: {seq_id!r} is not from 0 to {self.n_seq_max - 1}, see n_seq_max")
+        return seq_id
+
+    def abort(self) -> None:
+        """End the computation that another thread has this context do: it gets `DecodeAborted`. Else no effect.
+
+        On the CPU within the time of one operation of the graph. Calls: llama_set_abort_callback
+        """
+        with self._mutex:  # not `_used`: the context is in use
+            if self._pointer is not None:
+                lib.rawllama_runner_abort(self._runner)
+
+    def synchronize(self) -> None:
+        """Wait until a device has computed everything; reading results does so too. Calls: llama_synchronize."""
+        with self._used as context:
+            guarded.llama_synchronize(context)
+
+    def warmup(self) -> None:
+        """Compute one token, so that weights are in memory and buffers made; then forget it.
+
+        Raises InvalidArgumentError if the memory is not empty. Calls: llama_decode, llama_encode, llama_memory_clear
+        """
+        if self.memory is not None and any(self.memory.positions(seq_id) for seq_id in range(self.n_seq_max)):
+            raise InvalidArgumentError("the memory is in use; warm up before the first batch, or clear it")
+        batch = Batch(1)
+        vocab = self.model.vocab
+        batch.add_sequence([vocab.bos if vocab.bos is not None else vocab.eos or 0])
+        self._run(batch, encode=self._has_encoder)
+        if self.memory is not None:
+            self.memory.clear()
+        with self._used:
+            self._forget()
+        self.reset_perf()
+
+    def _forget(self) -> None:
+        """There are no results any more."""
+        self._outcome.n_tokens = self._outcome.n_outputs = 0
+
+    # ---- results
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the last batch; 0 if there was none, or it failed."""
+        return int(self._outcome.n_tokens)
+
+    @property
+    def n_outputs(self) -> int:
+        """Rows that the last batch gave: of all tokens with embeddings on, else of those that were flagged."""
+        return int(self._outcome.n_tokens if self._embeddings or self._encoded else self._outcome.n_outputs)
+
+    def get_embeddings_seq(self, seq_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
+        """Pooled embeddings of sequences of the last batch, or their scores with pooling `rank`.
+
+        Parameters
+        ----------
+        seq_ids
+            Sequence ids, shape (n,); or one; or None for all that were in the batch, in order.
+
+        Returns
+        -------
+        ndarray
+            float32, shape (n, width), or (width,) for one: `Model.n_embd_out`, or `Model.n_cls_out` with `rank`, wide.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A sequence that was not in the batch, or a context without pooling or embeddings.
+
+        Calls: llama_get_embeddings_seq
+        """
+        if self.pooling_type == "none":
+            raise InvalidArgumentError("pooling_type: none gives no row a sequence; use get_embeddings_ith, or pool")
+        if seq_ids is None:
+            seq_ids = self._sequences()
+        return self._rows(lib.rawllama_copy_embeddings_seq, seq_ids, self._width, "seq_ids")
+
+    def _sequences(self) -> list[int]:
+        with self._used as context:
+            return [seq for seq in range(self.n_seq_max) if lib.llama_get_embeddings_seq(context, seq)]
+
+    @functools.cached_property
+    def _width(self) -> int:
+        """Floats a pooled row."""
+        return self.model.n_cls_out if self.pooling_type == "rank" else self.model.n_embd_out
+
+    def get_embeddings_ith(self, indices: int | ArrayLike | None = None) -> NDArray[np.float32]:
+        """Embeddings of tokens of the last batch.
+
+        Parameters
+        ----------
+        indices
+            Indices of tokens in the batch, shape (n,), negative ones from the end of the outputs; or one; or None for
+            all outputs in order.
+
+        Returns
+        -------
+        ndarray
+            float32, shape (n, n_embd_out), or (n_embd_out,) for one.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A token without a row, or a context with pooling or without embeddings.
+
+        Calls: llama_get_embeddings_ith
+        """
+        self._require_token_embeddings()
+        return self._rows(lib.rawllama_copy_embeddings_ith, self._outputs(indices), self.model.n_embd_out, "indices")
+
+    def get_logits_ith(self, indices: int | ArrayLike | None = None) -> NDArray[np.float32]:
+        """Logits of tokens of the last batch: float32, shape (n, n_vocab), or (n_vocab,) for one.
+
+        `indices` and errors are as those of `get_embeddings_ith`. Calls: llama_get_logits_ith
+        """
+        self._require_logits()
+        return self._rows(lib.rawllama_copy_logits_ith, self._outputs(indices), self.model.vocab.n_tokens, "indices")
+
+    def _outputs(self, indices: int | ArrayLike | None) -> int | ArrayLike:
+        return np.arange(-self.n_outputs, 0, dtype=np.int32) if indices is None else indices
+
+    def _require_token_embeddings(self) -> None:
+        if self.pooling_type != "none":
+            raise InvalidArgumentError(f"pooling_type: {self.pooling_type} keeps no row a token; use 'none'")
+        if not self._embeddings and not self._is_both:
+            raise InvalidArgumentError("embeddings: they are off; make the Context with embeddings=True")
+
+    def _require_logits(self) -> None:
+        if not self.model.has_logits:
+            raise InvalidArgumentError(f"this model ({self.model.architecture}) gives no logits")
+        if self._embeddings and self.model.architecture in _EITHER_OR:
+            raise InvalidArgumentError("embeddings: with them on, this model gives no logits; turn them off")
+
+    def _rows(
+        self, copy: Callable[..., int], indices: int | ArrayLike, width: int, argument: str
+    ) -> NDArray[np.float32]:
+        """Copy rows of results."""
+        wanted = np.ascontiguousarray(indices, np.int32)
+        if wanted.ndim > 1:
+            raise InvalidArgumentError(f"{argument}: shape {wanted.shape}; it needs (n,)")
+        if not self._embeddings and copy is lib.rawllama_copy_embeddings_seq:
+            raise InvalidArgumentError("embeddings: they are off; make the Context with embeddings=True")
+        with self._used as context:
+            if not self._outcome.n_tokens:
+                raise InvalidArgumentError("there are no results: process a batch first, one that succeeds")
+            rows = np.empty((wanted.size, width), np.float32)
+            count = copy(
+                context, ffi.from_buffer("int32_t[]", wanted), wanted.size, width, ffi.from_buffer("float[]", rows)
+            )
+        if count != wanted.size:
+            raise InvalidArgumentError(f"{argument}: the last batch gave no row for {wanted.reshape(-1)[count]}")
+        return rows if wanted.ndim else rows[0]
+
+    @contextmanager
+    def lend_embeddings(self) -> Iterator[memoryview]:
+        """Lend the rows of all outputs without a copy, until the `with` block ends; nothing else can be done meanwhile.
+
+        Yields
+        ------
+        memoryview
+            float32, shape (n_outputs, n_embd_out); `numpy.asarray` of it copies nothing.
+
+        Raises
+        ------
+        BorrowedError
+            At the end, if an array made from it is still alive; the context can be used when it is gone.
+        InvalidArgumentError
+            As `get_embeddings_ith`.
+
+        Calls: llama_get_embeddings
+        """
+        self._require_token_embeddings()
+        with self._lend(guarded.llama_get_embeddings, self.model.n_embd_out) as view:
+            yield view
+
+    @contextmanager
+    def lend_logits(self) -> Iterator[memoryview]:
+        """Lend the logits of all outputs, as `lend_embeddings`: shape (n_outputs, n_vocab). Calls: llama_get_logits."""
+        self._require_logits()
+        with self._lend(guarded.llama_get_logits, self.model.vocab.n_tokens) as view:
+            yield view
+
+    @contextmanager
+    def _lend(self, function: Callable[[Any], Any], width: int) -> Iterator[memoryview]:
+        with self._used as context:
+            start = function(context)
+            count = self.n_outputs
+            if not start or not count:
+                raise InvalidArgumentError("there are no results: process a batch first, one that succeeds")
+            memory = ffi.buffer(start, count * width * 4)
+            # The loan ends with the last view of the memory, which may outlive the block.
+            weakref.finalize(memory, self._end_loan).atexit = False
+            self._lent += 1
+        view = memoryview(memory).cast("B").cast("f", (count, width))
+        del memory
+        try:
+            yield view
+        finally:
+            try:
+                view.release()
+            except BufferError:
+                words = "an array made from the lent memory is still in use; delete it, or copy it"
+                raise BorrowedError(words) from None
+
+    def _end_loan(self) -> None:
+        with self._mutex:
+            self._lent -= 1
+
+    # ---- performance counters
+
+    @property
+    def perf(self) -> Perf:
+        """The performance counters. Calls: llama_perf_context."""
+        with self._used as context:
+            data = guarded.llama_perf_context(context)
+            return Perf(*(getattr(data, field.name) for field in fields(Perf)))
+
+    def reset_perf(self) -> None:
+        """Set the counters to zero. Calls: llama_perf_context_reset."""
+        with self._used as context:
+            guarded.llama_perf_context_reset(context)
+
+
+def _free(runner: Any, context: Any) -> None:
+    lib.llama_free(context)  # first: its abort callback is the runner's
+    lib.rawllama_runner_free(runner)
+
+
+def _is_causal(context: Any) -> bool:
+    if hasattr(lib, "llama_get_causal_attn"):
+        return bool(guarded.llama_get_causal_attn(context))
+    return True  # an older llama.cpp does not tell; its own assert is then caught
+
+
+def _cache_type(argument: str, value: Name | None) -> int | None:
+    number = enum_value(argument, "GGML_TYPE_", value)
+    if number is not None and enum_name("GGML_TYPE_", number) not in _CACHE_TYPES:
+        raise InvalidArgumentError(f"{argument}: {value!r} is none of {', '.join(_CACHE_TYPES)}")
+    return number

@@ -1,0 +1,132 @@
+"""Quantising model files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._params import Name, Override, c_string, enum_value, fill, kv_overrides_array
+from .errors import InvalidArgumentError, LlamaError, failure
+from .files import replacing
+from .guard import guarded
+from .modelfile import read
+from .raw import ffi, lib
+from .threadpool import require_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def quantize(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    ftype: Name,
+    *,
+    nthread: int | None = None,
+    output_tensor_type: Name | None = None,
+    token_embedding_type: Name | None = None,
+    allow_requantize: bool | None = None,
+    quantize_output_tensor: bool | None = None,
+    only_copy: bool | None = None,
+    pure: bool | None = None,
+    imatrix: Mapping[str, ArrayLike] | None = None,
+    kv_overrides: Mapping[str, Override] | None = None,
+    tt_overrides: Mapping[str, Name] | None = None,
+    prune_layers: Sequence[int] | None = None,
+    max_buf_size: int | None = None,
+) -> None:
+    """Write a model with smaller weights. What was at `target` is replaced when the new file is complete.
+
+    libllama reports each tensor in the log, at level INFO.
+
+    Parameters
+    ----------
+    source, target
+        Paths of GGUF files.
+    ftype
+        The type of most weights, e.g. `mostly_q8_0`, `mostly_q4_k_m`, `mostly_f16`.
+    nthread, output_tensor_type, token_embedding_type, allow_requantize, quantize_output_tensor, only_copy, pure,
+    max_buf_size
+        As in `struct llama_model_quantize_params`; None is libllama's own default.
+    imatrix
+        Importance of each tensor's columns: name to float32 values.
+    kv_overrides
+        Metadata to replace.
+    tt_overrides
+        Regular expression over tensors' names to a type.
+    prune_layers
+        Layers to leave out.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read or written.
+    ModelLoadError
+        The source is damaged.
+    InvalidArgumentError
+        An unknown type, or importances that are no float32 rows.
+    LlamaError
+        libllama refused; the message has its words.
+
+    Calls: llama_model_quantize_default_params, llama_model_quantize
+    """
+    with Path(source).open("rb"):  # a missing file is Python's own error, which names it
+        pass
+    read(source)
+    params = ffi.new("llama_model_quantize_params *", lib.llama_model_quantize_default_params())
+    alive: list[Any] = []
+    fill(params, {
+        "nthread": None if nthread is None else require_threads("nthread", nthread),
+        "ftype": enum_value("ftype", "LLAMA_FTYPE_", ftype),
+        "output_tensor_type": enum_value("output_tensor_type", "GGML_TYPE_", output_tensor_type),
+        "token_embedding_type": enum_value("token_embedding_type", "GGML_TYPE_", token_embedding_type),
+        "allow_requantize": allow_requantize,
+        "quantize_output_tensor": quantize_output_tensor,
+        "only_copy": only_copy,
+        "pure": pure,
+        "imatrix": _imatrix(imatrix, alive),
+        "kv_overrides": _kept(kv_overrides_array(kv_overrides), alive),
+        "tt_overrides": _tensor_types(tt_overrides, alive),
+        "prune_layers": None if prune_layers is None else _kept(ffi.new("int32_t[]", [*prune_layers, -1]), alive),
+        "max_buf_size": max_buf_size,
+    })  # fmt: skip
+    with replacing(target) as temporary:
+        code = guarded.llama_model_quantize(os.fsencode(source), os.fsencode(temporary), params)
+        if code != 0:
+            raise failure(LlamaError, "llama_model_quantize", f"{os.fspath(source)} could not be quantised", code)
+
+
+def _kept(value: Any, alive: list[Any]) -> Any:
+    """`value`, which C points to and which must live as long as the call."""
+    alive.append(value)
+    return value
+
+
+def _imatrix(rows: Mapping[str, ArrayLike] | None, alive: list[Any]) -> Any:
+    """An array that ends with an empty entry."""
+    if rows is None:
+        return None
+    entries = ffi.new("struct llama_model_imatrix_data[]", len(rows) + 1)
+    for entry, (name, values) in zip(entries, rows.items(), strict=False):
+        array = np.ascontiguousarray(values, np.float32)
+        if not array.size or not np.isfinite(array).all():
+            raise InvalidArgumentError(f"imatrix: {name!r} needs finite values")
+        entry.name = _kept(ffi.new("char[]", c_string(name, "imatrix")), alive)
+        entry.data = _kept(ffi.from_buffer("float[]", array), alive)
+        entry.size = array.size
+    return _kept(entries, alive)
+
+
+def _tensor_types(types: Mapping[str, Name] | None, alive: list[Any]) -> Any:
+    """An array that ends with an empty entry."""
+    if types is None:
+        return None
+    entries = ffi.new("struct llama_model_tensor_override[]", len(types) + 1)
+    for entry, (pattern, kind) in zip(entries, types.items(), strict=False):
+        entry.pattern = _kept(ffi.new("char[]", c_string(pattern, "tt_overrides")), alive)
+        entry.type = enum_value("tt_overrides", "GGML_TYPE_", kind)
+    return _kept(entries, alive)

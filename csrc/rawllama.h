@@ -163,6 +163,34 @@ int32_t rawllama_copy_embeddings_ith(
 int32_t rawllama_copy_logits_ith(
     struct llama_context * ctx, const int32_t * indices, int32_t n, int32_t width, float * rows);
 
+// tokenize.cpp: many texts to tokens, in threads.
+
+struct rawllama_tokens;
+
+// What rawllama_tokenize returns where Ctrl-C ended it.
+#define RAWLLAMA_INTERRUPTED (-1)
+
+// llama_tokenize for `n` texts: text i is data[offsets[i]] to data[offsets[i + 1]], at most INT32_MAX bytes. Uses up to
+// `n_threads` threads, 1 or more, fewer where there is little to do. `interruptible`: Ctrl-C ends it between two texts.
+// Returns n, and the caller owns *tokens, of which text i has token_offsets[i] to token_offsets[i + 1]. Or the index of
+// the first text that failed, or RAWLLAMA_CAUGHT for something that is no text's fault, both with
+// rawllama_guard_message; or RAWLLAMA_INTERRUPTED. *tokens is NULL then.
+int64_t rawllama_tokenize(
+      const struct llama_vocab * vocab,
+                    const char * data,
+                 const int64_t * offsets,
+                       int64_t   n,
+                          bool   add_special,
+                          bool   parse_special,
+                       int32_t   n_threads,
+                          bool   interruptible,
+                       int64_t * token_offsets,
+       struct rawllama_tokens ** tokens);
+
+// All texts' tokens, token_offsets[n] of them.
+void rawllama_tokens_copy(const struct rawllama_tokens * tokens, llama_token * target);
+void rawllama_tokens_free(struct rawllama_tokens * tokens);
+
 #ifdef __cplusplus
 }
 #endif

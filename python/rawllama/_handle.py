@@ -74,6 +74,17 @@ class Handle:
         return self._pointer is None
 
     @property
+    def usable(self) -> bool:
+        """Whether it is open, and has not failed inside the library."""
+        return self._pointer is not None and self._failed is None
+
+    @property
+    def c(self) -> Any:
+        """The C pointer, for calls of `rawllama.lib`. Nothing checks what they do with it; it ends with `close()`."""
+        with self._used as pointer:
+            return pointer
+
+    @property
     def _used(self) -> _Use:
         return _Use(self)
 

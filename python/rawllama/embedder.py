@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from itertools import pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from . import log, modelfile
-from .arrays import pointer, view
-from .errors import (
-    ContextCreateError,
-    InvalidArgumentError,
-    LlamaError,
-    ModelLoadError,
-    NativeAssertError,
-    decode_failure,
-)
-from .guard import guarded
+from ._params import enum_names
+from .batch import Batch
+from .context import Context
+from .errors import ClosedError, InvalidArgumentError, LlamaError, ModelLoadError
+from .model import Model
 from .normalize import normalize_rows
-from .raw import ffi, lib
+from .raw import lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-POOLINGS = {
-    "none": lib.LLAMA_POOLING_TYPE_NONE,
-    "mean": lib.LLAMA_POOLING_TYPE_MEAN,
-    "cls": lib.LLAMA_POOLING_TYPE_CLS,
-    "last": lib.LLAMA_POOLING_TYPE_LAST,
-    "rank": lib.LLAMA_POOLING_TYPE_RANK,
-}
+#: Names of the poolings.
+POOLINGS = tuple(name for number, name in sorted(enum_names("LLAMA_POOLING_TYPE_").items()) if number >= 0)
 # Tokens a batch, unless one text has more. Attention is quadratic in them; 512 was the fastest of 256 to 2048.
 TOKEN_BUDGET = 512
 # ggml's own limit; tens of thousands would end the process.
@@ -54,6 +43,17 @@ class Embedder:
     n_threads
         Threads that compute, 1 to 512; by default one a core.
 
+    Attributes
+    ----------
+    model
+        The `Model`.
+    max_tokens
+        Tokens that one text may have: the positions that the model was trained on.
+    pooling
+        The pooling in use.
+    n_embd
+        Columns of the result.
+
     Raises
     ------
     InvalidArgumentError
@@ -64,62 +64,40 @@ class Embedder:
         The file is no model.
     ContextCreateError
         The model is damaged, or memory is short.
-
-    Calls: llama_model_load_from_file, llama_init_from_model
     """
 
     def __init__(
         self, model: str | os.PathLike[str], *, pooling: str | None = None, n_threads: int | None = None
     ) -> None:
-        self._model: Any = ffi.NULL
-        self._context: Any = ffi.NULL
+        self._context: Context | None = None
         if pooling is not None and pooling not in POOLINGS:
             raise InvalidArgumentError(f"pooling: {pooling!r} is none of {', '.join(POOLINGS)}")
         if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
             raise InvalidArgumentError(f"n_threads: {n_threads} is not between 1 and {MAX_THREADS}")
-        self._requested = POOLINGS[pooling] if pooling else lib.LLAMA_POOLING_TYPE_UNSPECIFIED
+        self._pooling = pooling
         self._n_threads = n_threads or min(os.cpu_count() or 1, MAX_THREADS)
-        self._model = _load(model)
+        self.model = Model(model)
         try:
-            self._vocab = lib.llama_model_get_vocab(self._model)
-            #: Tokens that one text may have: the positions that the model was trained on.
-            self.max_tokens: int = lib.llama_model_n_ctx_train(self._model)
+            self.max_tokens = self.model.n_ctx_train
             self._require_embeddings(os.fspath(model))
-            self._reserve(TOKEN_BUDGET)
-            kind = lib.llama_pooling_type(self._context)
-            #: The pooling in use: the one asked for, or the file's.
-            self.pooling = next(name for name, value in POOLINGS.items() if value == kind)
-            if self.pooling == "rank" and modelfile.read(model).scores != lib.llama_model_n_cls_out(self._model):
-                raise InvalidArgumentError(f"pooling: {os.fspath(model)} has no layer that gives scores for rank")
+            self.pooling = self._reserve(TOKEN_BUDGET).pooling_type
+            self.n_embd = self.model.n_cls_out if self.pooling == "rank" else self.model.n_embd_out
         except BaseException:
             self.close()
             raise
-        # A llama.cpp of one's own may be older than llama_model_n_embd_out.
-        n_embd_out = getattr(lib, "llama_model_n_embd_out", lib.llama_model_n_embd)
-        columns = lib.llama_model_n_cls_out if self.pooling == "rank" else n_embd_out
-        #: Columns of the result.
-        self.n_embd: int = columns(self._model)
 
     def _require_embeddings(self, name: str) -> None:
         """Refuse a model that cannot turn texts into vectors."""
-        if lib.llama_vocab_type(self._vocab) == lib.LLAMA_VOCAB_TYPE_NONE:
+        if self.model.vocab.type == "none":
             raise InvalidArgumentError(f"model: {name} has no tokenizer, so it cannot take texts")
-        if lib.llama_model_has_encoder(self._model) and lib.llama_model_has_decoder(self._model):
+        if self.model.has_encoder and self.model.has_decoder:
             raise InvalidArgumentError(f"model: {name} is an encoder-decoder, which gives no embeddings")
         if self.max_tokens < 2:
             raise ModelLoadError(f"{name} says that it takes {self.max_tokens} tokens; the file is damaged")
 
     def close(self) -> None:
-        """Free the context and the model; a second time does nothing. Calls: llama_free, llama_model_free."""
-        self._free_context()
-        model, self._model = self._model, ffi.NULL
-        if model:
-            lib.llama_model_free(model)
-
-    def _free_context(self) -> None:
-        context, self._context = self._context, ffi.NULL
-        if context:
-            lib.llama_free(context)
+        """Free the context and the model; a second time does nothing."""
+        self.model.close()  # its context with it
 
     def __enter__(self) -> Self:
         return self
@@ -132,18 +110,9 @@ class Embedder:
     def tokenize(self, text: str) -> NDArray[np.int32]:
         """Tokens of one text with the model's special tokens around it.
 
-        Text that looks like a special token (`[SEP]`) is plain text. Shape (n,), int32. Calls: llama_tokenize
+        Text that looks like a special token (`[SEP]`) is plain text. Shape (n,), int32.
         """
-        self._require_open()
-        data = text.encode()
-        size = len(data) + 16
-        while True:
-            tokens = np.empty(size, np.int32)
-            target = pointer(tokens, "llama_token *")
-            count = guarded.llama_tokenize(self._vocab, data, len(data), target, size, True, False)
-            if count >= 0:
-                return tokens[:count]
-            size = -count
+        return self.model.vocab.tokenize(text)
 
     def encode(
         self, texts: Sequence[str], *, normalize: str | float = "l2", truncate: bool = False
@@ -170,15 +139,12 @@ class Embedder:
             A text is too long and `truncate` is off, or is no text; or the pooling is `none`.
         DecodeError
             The library failed.
-
-        Calls: llama_decode, llama_get_embeddings_seq
         """
         if self.pooling == "none":
             raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
         rows = np.empty((len(texts), self.n_embd), np.float32)
-        for indices in self._batches(self._prepare(texts, truncate)):
-            for sequence, index in enumerate(indices):
-                rows[index] = view(lib.llama_get_embeddings_seq(self._context, sequence), self.n_embd)
+        for indices, context in self._batches(self._prepare(texts, truncate)):
+            rows[indices] = context.get_embeddings_seq(np.arange(len(indices)))
         _require_finite(rows, np.arange(len(texts) + 1))
         return normalize_rows(rows, normalize)
 
@@ -196,128 +162,87 @@ class Embedder:
         tokens : list of ndarray
             int32, one array a text.
 
-        Parameters and errors are those of `encode`. Calls: llama_decode, llama_get_embeddings_ith
+        Parameters and errors are those of `encode`.
         """
         if self.pooling != "none":
             raise InvalidArgumentError(f"pooling: {self.pooling} gives a row a text; use encode, or pooling='none'")
         tokens = self._prepare(texts, truncate)
         offsets = np.concatenate(([0], np.cumsum([one.size for one in tokens], dtype=np.int64)))
         rows = np.empty((int(offsets[-1]), self.n_embd), np.float32)
-        for indices in self._batches(tokens):
-            position = 0
-            for index in indices:
-                for row in range(offsets[index], offsets[index + 1]):
-                    rows[row] = view(lib.llama_get_embeddings_ith(self._context, position), self.n_embd)
-                    position += 1
+        for indices, context in self._batches(tokens):
+            targets = np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in indices])
+            rows[targets] = context.get_embeddings_ith()
         _require_finite(rows, offsets)
         return normalize_rows(rows, normalize), offsets, tokens
-
-    def _require_open(self) -> None:
-        if not self._model:
-            raise InvalidArgumentError("the Embedder is closed; make a new one")
 
     def _prepare(self, texts: Sequence[str], truncate: bool) -> list[NDArray[np.int32]]:
         """Tokens of each text, none longer than the model was trained for."""
         if isinstance(texts, str):
             raise InvalidArgumentError("texts: it is one string; pass a list, e.g. [text]")
-        self._require_open()
-        prepared = []
-        for index, text in enumerate(texts):
-            try:
-                tokens = self.tokenize(text)
-            except (AttributeError, TypeError, UnicodeEncodeError) as error:
-                raise InvalidArgumentError(f"texts[{index}]: {text!r:.60} is not text that UTF-8 can hold") from error
-            if tokens.size == 0:
-                raise InvalidArgumentError(f"texts[{index}]: {text!r:.60} has no tokens in this model")
-            if tokens.size > self.max_tokens and not truncate:
-                raise InvalidArgumentError(
-                    f"texts[{index}]: {tokens.size} tokens, and the model was trained on {self.max_tokens};"
-                    " shorten it, or let it be cut (truncate=True, --truncate)"
-                )
-            if tokens.size > self.max_tokens:
-                tokens = np.append(tokens[: self.max_tokens - 1], tokens[-1:])
-            prepared.append(tokens)
-        return prepared
+        if self.model.closed:
+            raise ClosedError("the Embedder is closed; make a new one")
+        tokens, offsets = self.model.vocab.tokenize_many(texts)
+        each = (tokens[start:end] for start, end in pairwise(offsets))
+        return [self._fitting(index, one, truncate) for index, one in enumerate(each)]
 
-    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[list[int]]:
+    def _fitting(self, index: int, tokens: NDArray[np.int32], truncate: bool) -> NDArray[np.int32]:
+        if tokens.size == 0:
+            raise InvalidArgumentError(f"texts[{index}]: it has no tokens in this model")
+        if tokens.size <= self.max_tokens:
+            return tokens
+        if not truncate:
+            raise InvalidArgumentError(
+                f"texts[{index}]: {tokens.size} tokens, and the model was trained on {self.max_tokens};"
+                " shorten it, or let it be cut (truncate=True, --truncate)"
+            )
+        return np.append(tokens[: self.max_tokens - 1], tokens[-1:])
+
+    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[list[int], Context]]:
         """Run the texts, those of like length together; yield each batch's texts while its results stand."""
         order = sorted(range(len(tokens)), key=lambda index: tokens[index].size)
-        self._reserve(max(TOKEN_BUDGET, *(one.size for one in tokens)) if tokens else TOKEN_BUDGET)
-        batch: list[int] = []
-        size = 0
+        context = self._reserve(max(TOKEN_BUDGET, *(one.size for one in tokens)) if tokens else TOKEN_BUDGET)
+        batch = Batch(context.n_ubatch)
+        indices: list[int] = []
         for index in order:
-            if batch and (size + tokens[index].size > TOKEN_BUDGET or len(batch) == MAX_SEQUENCES):
-                self._run([tokens[one] for one in batch])
-                yield batch
-                batch, size = [], 0
-            batch.append(index)
-            size += tokens[index].size
-        if batch:
-            self._run([tokens[one] for one in batch])
-            yield batch
+            if indices and (len(batch) + tokens[index].size > TOKEN_BUDGET or len(indices) == MAX_SEQUENCES):
+                self._run(context, batch)
+                yield indices, context
+                batch.clear()
+                indices = []
+            batch.add_sequence(tokens[index], len(indices))
+            indices.append(index)
+        if indices:
+            self._run(context, batch)
+            yield indices, context
 
-    def _reserve(self, n_tokens: int) -> None:
-        """Have a context that takes so many tokens at once."""
-        if self._context and lib.llama_n_ubatch(self._context) >= n_tokens:
-            return
-        self._free_context()
+    def _reserve(self, n_tokens: int) -> Context:
+        """A context that takes so many tokens at once."""
+        if self._context is not None and self._context.usable and self._context.n_ubatch >= n_tokens:
+            return self._context
+        if self._context is not None:
+            self._context.close()
         # libllama plans its memory for MAX_SEQUENCES sequences of one length, and asserts where that leaves a rest.
         n_tokens += -n_tokens % MAX_SEQUENCES
-        params = lib.llama_context_default_params()
-        params.embeddings = True
-        # Pooling sees one ubatch at a time, so no text may be split: all three are the same.
-        params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
-        params.n_seq_max = MAX_SEQUENCES
-        params.kv_unified = True
-        params.n_threads = params.n_threads_batch = self._n_threads
-        params.pooling_type = self._requested
-        self._context = guarded.llama_init_from_model(self._model, params)
-        if not self._context:
-            raise ContextCreateError(f"the context could not be made: {'; '.join(log.take_recent())}")
+        self._context = Context(
+            self.model,
+            # Pooling sees one ubatch at a time, so no text may be split: all three are the same.
+            n_ctx=n_tokens,
+            n_batch=n_tokens,
+            n_ubatch=n_tokens,
+            n_seq_max=MAX_SEQUENCES,
+            n_threads=self._n_threads,
+            n_threads_batch=self._n_threads,
+            pooling_type=self._pooling,
+            embeddings=True,
+            kv_unified=True,
+        )
+        return self._context
 
-    def _run(self, texts: Sequence[NDArray[np.int32]]) -> None:
-        """Decode one batch: text i is sequence i."""
-        tokens = np.concatenate(texts)
-        positions = np.concatenate([np.arange(one.size, dtype=np.int32) for one in texts])
-        sequences = np.repeat(np.arange(len(texts), dtype=np.int32), [one.size for one in texts])
-        counts = np.ones(tokens.size, np.int32)
-        outputs = np.ones(tokens.size, np.int8)
-        sequence_ids = pointer(sequences, "llama_seq_id *")
-        owners = ffi.new("llama_seq_id *[]", [sequence_ids + i for i in range(tokens.size)])
-        batch = ffi.new("struct llama_batch *", {
-            "n_tokens": tokens.size,
-            "token": pointer(tokens, "llama_token *"),
-            "pos": pointer(positions, "llama_pos *"),
-            "n_seq_id": pointer(counts, "int32_t *"),
-            "seq_id": owners,
-            "logits": pointer(outputs, "int8_t *"),
-        })
-        memory = lib.llama_get_memory(self._context)
-        if memory:
-            lib.llama_memory_clear(memory, True)
-        is_encoder = lib.llama_model_has_encoder(self._model)
-        name = "llama_encode" if is_encoder else "llama_decode"
-        try:
-            code = getattr(guarded, name)(self._context, batch[0])
-        except NativeAssertError:
-            self._free_context()  # its state is unknown; the next call makes a new one
-            raise
-        if code != 0:
-            raise decode_failure(name, code)
-
-
-def _load(path: str | os.PathLike[str]) -> Any:
-    """Load a model, with the library's own words if it cannot."""
-    name = os.fspath(path)
-    with Path(name).open("rb") as file:  # a missing file or a folder is Python's own error, which names it
-        if file.read(4) != b"GGUF":
-            raise ModelLoadError(f"{name} is not a GGUF file; convert a Hugging Face folder with rawllama.convert")
-    modelfile.read(path)
-    log.take_recent()
-    model = guarded.llama_model_load_from_file(os.fsencode(name), lib.llama_model_default_params())
-    if not model:
-        raise ModelLoadError(f"{name} could not be loaded: {'; '.join(log.take_recent())}")
-    return model
+    @staticmethod
+    def _run(context: Context, batch: Batch) -> None:
+        if context.memory is not None:
+            context.memory.clear()
+        context.process(batch)
 
 
 def _require_finite(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> None:

@@ -22,7 +22,7 @@ from ._params import (
     sized_text,
     text,
 )
-from .errors import InvalidArgumentError, ModelLoadError, failure
+from .errors import InvalidArgumentError, LlamaError, ModelLoadError, failure
 from .files import replacing
 from .guard import guarded
 from .interrupt import interruptible
@@ -125,6 +125,7 @@ class Model(Handle):
         self.vocab_only = bool(vocab_only)
         with _reporting(progress, params):
             model = _load(source, params)
+        self._loaded_with = (params, values, placed)
         super().__init__(model, lib.llama_model_free)
         #: The GGUF's scalar values by key, as libllama prints them; bytes that are not UTF-8 are surrogates.
         self.metadata: Mapping[str, str] = MappingProxyType(dict(_metadata(model)))
@@ -284,13 +285,32 @@ class Model(Handle):
         ------
         OSError
             The file cannot be written.
-        NativeAssertError
-            libllama cannot write this architecture.
+        LlamaError
+            libllama did not write all of it: the disk is full, or it does not know how to for this architecture.
+            `quantize` with `only_copy` copies any model.
 
         Calls: llama_model_save_to_file
         """
         with self._used as model, replacing(path) as temporary:
             guarded.llama_model_save_to_file(model, os.fsencode(temporary))
+            if not self._is_saved(model, temporary):
+                words = "libllama did not write the whole model; quantize() with only_copy=True copies its file"
+                raise failure(LlamaError, "llama_model_save_to_file", f"{os.fspath(path)}: {words}")
+
+    def _is_saved(self, model: Any, path: Path) -> bool:
+        """Whether a file has all weights: the saver leaves out those it does not know, and tells of no failure."""
+        params = ffi.new("struct llama_model_params *", self._loaded_with[0])
+        params.progress_callback = ffi.NULL
+        if hasattr(params, "no_alloc"):  # reads all but the weights, where it does not map them
+            params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
+        copy = guarded.llama_model_load_from_file(os.fsencode(path), params[0])
+        try:
+            return bool(copy) and all(
+                getattr(guarded, name)(copy) == getattr(guarded, name)(model)
+                for name in ("llama_model_n_params", "llama_model_size")
+            )
+        finally:
+            guarded.llama_model_free(copy)
 
     def _fact(self, name: str) -> int:
         """The answer of the C function `llama_model_<name>`."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from .errors import ModelLoadError
@@ -50,8 +51,13 @@ def read(source: Source) -> ModelFile:
         The tensor or the key, and what is wrong with it.
 
     Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_find_tensor,
-    gguf_get_tensor_ne
+    gguf_get_tensor_ne, llama_split_prefix, llama_split_path
     """
+    files = [_read(source), *map(_read, _other_splits(source))]
+    return ModelFile(max(file.positions for file in files), max(file.scores for file in files))
+
+
+def _read(source: Source) -> ModelFile:
     with _opened(source) as file:
         if not file:
             return ModelFile()  # libllama says why, better than this could
@@ -67,6 +73,30 @@ def read(source: Source) -> ModelFile:
         return ModelFile(
             _rows(file, b"position_embd.weight"), _rows(file, b"cls.output.weight") or _rows(file, b"cls.weight")
         )
+
+
+def _other_splits(source: Source) -> Iterator[str]:
+    """The files that libllama reads too where `source` is the first of a split model, under the usual names."""
+    if not isinstance(source, (str, os.PathLike)):
+        return
+    first = os.fsencode(source)
+    with _opened(source) as file:
+        key = lib.gguf_find_key(file, b"split.count") if file else -1
+        count = lib.gguf_get_val_u16(file, key) if key >= 0 and _is_u16(file, key) else 0
+    prefix = ffi.new("char[]", len(first) + 1)
+    if count < 2 or lib.llama_split_prefix(prefix, len(prefix), first, 0, count) <= 0:
+        return
+    name = ffi.new("char[]", len(first) + 32)
+    for index in range(1, count):
+        lib.llama_split_path(name, len(name), prefix, index, count)
+        split = os.fsdecode(ffi.string(name))
+        if not Path(split).exists():
+            return  # libllama says so
+        yield split
+
+
+def _is_u16(file: Any, key: int) -> bool:
+    return bool(lib.gguf_get_kv_type(file, key) == lib.GGUF_TYPE_UINT16)
 
 
 def _rows(file: Any, name: bytes) -> int:
@@ -94,12 +124,14 @@ def _opened(source: Source) -> Iterator[Any]:
 def c_file(file: IO[bytes]) -> Iterator[Any]:
     """A `FILE *` of its own at the position of an open file, which stays where it is."""
     start = file.tell()
-    with open(os.dup(file.fileno()), "rb", buffering=0) as own:  # noqa: PTH123 (a descriptor has no path)
+    descriptor = file.fileno()
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)  # not `start`: `file` may have read ahead
+    with open(os.dup(descriptor), "rb", buffering=0) as own:  # noqa: PTH123 (a descriptor has no path)
         own.seek(start)
         try:
             yield ffi.cast("FILE *", own)
         finally:
-            file.seek(start)  # both share the position
+            os.lseek(descriptor, position, os.SEEK_SET)  # both share the position
 
 
 def _name(source: Source) -> str:

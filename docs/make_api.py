@@ -21,7 +21,7 @@ from rawllama import lib
 FOLDER = Path(__file__).parent
 #: The modules of the Pythonic layer, from below to above.
 MODULES = (
-    "backend", "vocab", "model", "quantize", "adapter", "threadpool", "batch", "memory", "state", "context", "sampler",
+    "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "context", "sampler",
 )  # fmt: skip
 _CALLS = re.compile(r"Calls: ((?:\s*(?:llama|ggml|gguf|rawllama)_\w+,?)+)")
 _NAME = re.compile(r"(?:llama|ggml|gguf|rawllama)_\w+")
@@ -33,6 +33,7 @@ def calls(doc: str | None) -> list[str]:
 
 
 def modules() -> Iterator[ModuleType]:
+    """The modules of the Pythonic layer."""
     for name in MODULES:
         yield importlib.import_module(f"rawllama.{name}")
 
@@ -61,11 +62,13 @@ def _signature(function: Any) -> str:
 
 
 def first_sentence(doc: str | None) -> str:
+    """What a docstring begins with, without `Calls:`."""
     line = inspect.cleandoc(doc or "").partition("\n")[0]
     return re.sub(r"\s*Calls:.*", "", line).rstrip(".")
 
 
 def row(name: str, doc: str | None) -> str:
+    """One line of a table."""
     named = ", ".join(f"`{one}`" for one in calls(doc))
     return f"| `{name}` | {first_sentence(doc).replace('|', chr(92) + '|')} | {named} |"
 

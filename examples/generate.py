@@ -6,10 +6,7 @@ import codecs
 import sys
 import time
 
-from rawllama.batch import Batch
-from rawllama.context import Context
-from rawllama.model import Model
-from rawllama.sampler import Sampler
+from rawllama import Batch, Context, Model, Sampler
 
 
 def main(path: str, prompt: str, n_predict: int = 64) -> None:
@@ -17,7 +14,7 @@ def main(path: str, prompt: str, n_predict: int = 64) -> None:
         vocab = model.vocab
         tokens = vocab.tokenize(prompt, parse_special=True)
         batch = Batch(2048)
-        sampler = Sampler(vocab).penalties(64, 1.1).top_k(40).top_p(0.95).temp(0.8).dist(seed=1)
+        sampler = Sampler().penalties(64, 1.1).top_k(40).top_p(0.95).temp(0.8).dist(seed=1)
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
         print(prompt, end="", flush=True)
         batch.add_sequence(tokens, logits="last")

@@ -1,7 +1,8 @@
-"""llama.cpp's C API for Python, complete and raw, and embeddings on top.
+"""llama.cpp's C API for Python, complete and raw, with a small safe layer and embeddings on top.
 
 - `from rawllama import ffi, lib`: every function, struct and constant of llama.h, ggml*.h and gguf.h
 - `rawllama.pointer`, `rawllama.view`: numpy arrays to C and back, without a copy
+- `rawllama.Model`, `Context`, `Batch`, `Sampler`, ...: owned handles, checked batches, typed errors, numpy in and out
 - `rawllama.Embedder`: texts in, one matrix out
 """
 
@@ -11,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import log
 from .errors import (
+    BorrowedError,
+    ClosedError,
+    ConcurrentUseError,
     ContextCreateError,
+    ContextFullError,
+    DecodeAborted,
     DecodeError,
+    ForkedError,
     InvalidArgumentError,
+    InvalidBatchError,
     LlamaError,
     ModelLoadError,
     NativeAssertError,
@@ -21,29 +29,70 @@ from .errors import (
 from .raw import INCLUDE, LIBRARIES, ffi, lib
 
 if TYPE_CHECKING:
+    from .adapter import LoraAdapter
     from .arrays import pointer, view
+    from .batch import Batch
+    from .context import Context
     from .embedder import Embedder
+    from .memory import Memory
+    from .model import Model
+    from .quantization import quantize
+    from .sampler import Sampler
+    from .state import State
+    from .threadpool import ThreadPool
+    from .vocab import Vocab
 
 __all__ = [
     "INCLUDE",
     "LIBRARIES",
+    "Batch",
+    "BorrowedError",
+    "ClosedError",
+    "ConcurrentUseError",
+    "Context",
     "ContextCreateError",
+    "ContextFullError",
+    "DecodeAborted",
     "DecodeError",
     "Embedder",
+    "ForkedError",
     "InvalidArgumentError",
+    "InvalidBatchError",
     "LlamaError",
+    "LoraAdapter",
+    "Memory",
+    "Model",
     "ModelLoadError",
     "NativeAssertError",
+    "Sampler",
+    "State",
+    "ThreadPool",
+    "Vocab",
     "ffi",
     "lib",
     "pointer",
+    "quantize",
     "view",
 ]
 
 log.start()
 
 # numpy takes longer to import than all the rest: only what needs it loads it.
-_LAZY = {"pointer": "arrays", "view": "arrays", "Embedder": "embedder"}
+_LAZY = {
+    "Batch": "batch",
+    "Context": "context",
+    "Embedder": "embedder",
+    "LoraAdapter": "adapter",
+    "Memory": "memory",
+    "Model": "model",
+    "Sampler": "sampler",
+    "State": "state",
+    "ThreadPool": "threadpool",
+    "Vocab": "vocab",
+    "pointer": "arrays",
+    "quantize": "quantization",
+    "view": "arrays",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,8 @@ _ANY_TIMES = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 # A terminal is None, a reference the number of a rule; a rule is its alternatives.
 Sequence = list[int | None]
 Rules = dict[int, list[Sequence]]
+Beginnings = dict[int, list[tuple[int, bool]]]
+Edges = dict[int, list[int]]
 
 
 def check(text: str, root: str) -> None:
@@ -181,19 +183,16 @@ class _Sequence:
 
     def _repetition(self) -> bool:
         grammar = self._grammar
-        for sign, (least, most) in _ANY_TIMES.items():
+        for sign, times in _ANY_TIMES.items():
             if grammar._next_is(sign):
-                self._repeat(least, most)
+                self._repeat(*times)
                 return True
         if not grammar._next_is("{"):
             return False
-        least, most = self._number(), None
+        least = self._number()
         if least is None:
             raise grammar._refuse("a number is missing")
-        if grammar._next_is(","):
-            most = self._number()
-        else:
-            most = least
+        most = self._number() if grammar._next_is(",") else least
         if not grammar._next_is("}"):
             raise grammar._refuse("'}' is missing")
         if least > MAX_REPETITIONS:
@@ -234,7 +233,7 @@ class _Sequence:
         self._n_rules *= total
 
 
-def _beginnings(rules: Rules, empty: set[int]) -> dict[int, list[tuple[int, bool]]]:
+def _beginnings(rules: Rules, empty: set[int]) -> Beginnings:
     """The rules that each rule may begin with, once for each way, and whether something follows there."""
     return {
         number: [pair for sequence in alternatives for pair in _leftmost(sequence, empty)]
@@ -257,11 +256,12 @@ def _require_end(rules: Rules, names: dict[int, str]) -> None:
     It would expand such a rule for ever, with each round's rest on the stack. Where there is no rest, it ends.
     """
     empty = _empty(rules)
-    edges = _beginnings(rules, empty)
-    core = _core({number: [to for to, _ in ways] for number, ways in edges.items()})
+    beginnings = _beginnings(rules, empty)
+    edges = _edges(beginnings)
+    core = edges.keys() - set(_order(edges))
     for number in core:
-        for to, rest in edges[number]:
-            if rest and to in core and _reaches(edges, to, number):
+        for to, rest in beginnings[number]:
+            if rest and _reaches(edges, to, number):
                 raise _left_recursion(names[number])
 
 
@@ -289,7 +289,11 @@ def _empty(rules: Rules) -> set[int]:
     return found
 
 
-def _order(edges: dict[int, list[int]]) -> list[int]:
+def _edges(beginnings: Beginnings) -> Edges:
+    return {number: [to for to, _ in ways] for number, ways in beginnings.items()}
+
+
+def _order(edges: Edges) -> list[int]:
     """The nodes that no cycle leads to, each before those that its edges lead to."""
     incoming = dict.fromkeys(edges, 0)
     for targets in edges.values():
@@ -307,18 +311,13 @@ def _order(edges: dict[int, list[int]]) -> list[int]:
     return order
 
 
-def _core(edges: dict[int, list[int]]) -> set[int]:
-    """The nodes that cycles lead to: all that are in one, and more."""
-    return edges.keys() - set(_order(edges))
-
-
-def _reaches(edges: dict[int, list[tuple[int, bool]]], start: int, end: int) -> bool:
+def _reaches(edges: Edges, start: int, end: int) -> bool:
     seen, todo = {start}, [start]
     while todo:
         number = todo.pop()
         if number == end:
             return True
-        new = {to for to, _ in edges[number]} - seen
+        new = set(edges[number]) - seen
         seen |= new
         todo += new
     return False
@@ -327,10 +326,10 @@ def _reaches(edges: dict[int, list[tuple[int, bool]]], start: int, end: int) -> 
 def _require_shallow(rules: Rules, names: dict[int, str]) -> None:
     """Refuse what llama_grammar_detect_left_recursion would refuse, and what it has no stack or time for."""
     empty = {number for number, alternatives in rules.items() if [] in alternatives}
-    edges = {number: [to for to, _ in ways] for number, ways in _beginnings(rules, empty).items()}
+    edges = _edges(_beginnings(rules, empty))
     order = _order(edges)
     for number in edges.keys() - set(order):
-        if any(_reaches({n: [(to, True) for to in t] for n, t in edges.items()}, to, number) for to in edges[number]):
+        if any(_reaches(edges, to, number) for to in edges[number]):
             raise _left_recursion(names[number])
     depth: dict[int, int] = {}
     ways: dict[int, int] = {}

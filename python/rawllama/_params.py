@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, overload
@@ -58,13 +59,18 @@ def fill(params: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if value is None:
             continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidArgumentError(f"{name}: {value} is no finite number")
         try:
             setattr(params, name, value)
         except AttributeError:
             raise InvalidArgumentError(f"{name}: this version of libllama has no such parameter") from None
         except (OverflowError, TypeError) as error:
-            kind = dict(ffi.typeof(params).fields)[name].type.cname
-            raise InvalidArgumentError(f"{name}: {value!r} does not fit C's {kind} ({error})") from None
+            struct = ffi.typeof(params)
+            fields = dict((struct.item if struct.kind == "pointer" else struct).fields)
+            raise InvalidArgumentError(
+                f"{name}: {value!r} does not fit C's {fields[name].type.cname} ({error})"
+            ) from None
 
 
 def kv_overrides_array(overrides: Mapping[str, Override] | None) -> Any:

@@ -35,7 +35,8 @@ class LoraAdapter(Handle):
     ModelLoadError
         It is no adapter, or for another model.
 
-    Calls: llama_adapter_lora_init, llama_adapter_lora_free
+    Calls: llama_adapter_lora_init, llama_adapter_lora_free, llama_adapter_meta_count, llama_adapter_meta_key_by_index,
+    llama_adapter_meta_val_str_by_index
     """
 
     _shared = True
@@ -52,7 +53,7 @@ class LoraAdapter(Handle):
             super().__init__(adapter, lib.llama_adapter_lora_free, model)
         self.path = name
         self.model = model
-        #: The GGUF's scalar values by key. Calls: llama_adapter_meta_count and its relatives.
+        #: The GGUF's scalar values by key, as libllama prints them.
         self.metadata: Mapping[str, str] = MappingProxyType(dict(_metadata(adapter)))
 
     @property

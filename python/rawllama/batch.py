@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -73,8 +73,8 @@ class Batch:
         tokens = 0 if self.n_embd else self.capacity
         self.token: NDArray[np.int32] = np.zeros(tokens, np.int32)
         self.embd: NDArray[np.float32] = np.zeros((self.capacity - tokens, self.n_embd), np.float32)
-        self.n_seq_id: NDArray[np.int32] = np.ones(self.capacity, np.int32)
         self.seq_id: NDArray[np.int32] = np.zeros((self.capacity, self.n_seq_max), np.int32)
+        self.n_seq_id: NDArray[np.int32] = np.ones(self.capacity, np.int32)
         self.logits: NDArray[np.int8] = np.zeros(self.capacity, np.int8)
         self._pos: NDArray[np.int32] = np.zeros(self.capacity * (self.n_pos if self.n_embd else 1), np.int32)
         # The addresses of seq_id's rows, which C wants too; one more, NULL, ends them.
@@ -152,15 +152,14 @@ class Batch:
         InvalidBatchError
             No room, or a batch of vectors.
         """
-        ids = [seq_id] if isinstance(seq_id, int) else list(seq_id)
-        if not 0 < len(ids) <= self.n_seq_max:
-            raise InvalidBatchError(f"seq_id: {len(ids)} ids; this Batch has room for 1 to {self.n_seq_max} a token")
-        flat = _int32("tokens", tokens)
+        ids = require_int32("seq_id", [seq_id] if np.ndim(seq_id) == 0 else seq_id)
+        if not 0 < ids.size <= self.n_seq_max:
+            raise InvalidBatchError(f"seq_id: {ids.size} ids; this Batch has room for 1 to {self.n_seq_max} a token")
+        flat = require_int32("tokens", tokens)
         start = self.n_tokens
-        first = np.array(ids[:1], np.int32)
-        self.add_sequences(flat, np.array([0, flat.size]), first, None if pos is None else [pos], logits=logits)
-        self.n_seq_id[start : self.n_tokens] = len(ids)
-        self.seq_id[start : self.n_tokens, : len(ids)] = ids
+        self.add_sequences(flat, np.array([0, flat.size]), ids[:1], None if pos is None else [pos], logits=logits)
+        self.n_seq_id[start : self.n_tokens] = ids.size
+        self.seq_id[start : self.n_tokens, : ids.size] = ids
 
     def add_sequences(
         self,
@@ -195,11 +194,11 @@ class Batch:
             raise InvalidBatchError("tokens: this Batch takes vectors; make one without n_embd")
         if logits not in _OUTPUTS:
             raise InvalidArgumentError(f"logits: {logits!r} is none of {', '.join(_OUTPUTS)}")
-        flat = _int32("tokens", tokens)
-        bounds = np.ascontiguousarray(offsets, np.int64)
+        flat = require_int32("tokens", tokens)
+        bounds = _integers("offsets", offsets, np.int64)
         count = bounds.size - 1
-        if bounds.ndim != 1 or count < 0:
-            raise InvalidBatchError(f"offsets: shape {bounds.shape}; it needs (sequences + 1,)")
+        if count < 0:
+            raise InvalidBatchError("offsets: it is empty; it needs (sequences + 1,)")
         code = lib.rawllama_batch_add(
             self.c,
             ffi.from_buffer("llama_token[]", flat),
@@ -228,20 +227,30 @@ def _size(argument: str, value: int, least: int) -> int:
     return value
 
 
-def _int32(argument: str, values: ArrayLike) -> NDArray[np.int32]:
+def require_int32(argument: str, values: ArrayLike) -> NDArray[np.int32]:
     """Contiguous int32, without changing any value."""
-    if isinstance(values, np.ndarray) and values.dtype == np.int32 and values.ndim == 1 and values.flags.c_contiguous:
+    return _integers(argument, values, np.int32)
+
+
+_Integer = TypeVar("_Integer", np.int32, np.int64)
+
+
+def _integers(argument: str, values: ArrayLike, dtype: type[_Integer]) -> NDArray[_Integer]:
+    if isinstance(values, np.ndarray) and values.dtype == dtype and values.ndim == 1 and values.flags.c_contiguous:
         return values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{argument}: {error}") from None
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidArgumentError(f"{argument}: integers of shape (n,) are wanted, not {array.dtype} {array.shape}")
-    if array.size and not (array.min() >= -(2**31) and array.max() < 2**31):
-        raise InvalidArgumentError(f"{argument}: a value does not fit 32 bits")
-    return np.ascontiguousarray(array, np.int32)
+    if array.size and not (array.min() >= np.iinfo(dtype).min and array.max() <= np.iinfo(dtype).max):
+        raise InvalidArgumentError(f"{argument}: a value does not fit {np.iinfo(dtype).bits} bits")
+    return np.ascontiguousarray(array, dtype)
 
 
 def _one_each(argument: str, values: ArrayLike, count: int, ctype: str) -> Any:
-    array = _int32(argument, values)
+    array = require_int32(argument, values)
     if array.size != count:
         raise InvalidBatchError(f"{argument}: {array.size} values for {count} sequences")
     return ffi.from_buffer(ctype, array)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ._handle import Handle
 from ._params import Name, enum_name, enum_value, fill
-from .batch import Batch
+from .batch import Batch, require_int32
 from .errors import (
     BorrowedError,
     ContextCreateError,
@@ -100,7 +100,8 @@ class Context(Handle):
     ContextCreateError
         libllama refused; the message has its words.
 
-    Calls: llama_context_default_params, llama_init_from_model, llama_free
+    Calls: llama_context_default_params, llama_init_from_model, llama_free, llama_n_ctx, llama_n_ctx_seq, llama_n_batch,
+    llama_n_ubatch, llama_n_seq_max, llama_n_rs_seq, llama_pooling_type, llama_get_memory
     """
 
     _fragile = True
@@ -171,6 +172,9 @@ class Context(Handle):
             "swa_full": swa_full,
             "kv_unified": kv_unified,
         })  # fmt: skip
+        for name, value in (("rope_freq_base", rope_freq_base), ("rope_freq_scale", rope_freq_scale)):
+            if value is not None and value < 0:
+                raise InvalidArgumentError(f"{name}: {value} is negative; 0 is the model's own")
         if model.vocab_only:
             raise InvalidArgumentError("model: it was loaded with vocab_only=True; load it with its weights")
         with model._used as pointer:
@@ -208,6 +212,8 @@ class Context(Handle):
         self.n_ubatch: int = guarded.llama_n_ubatch(context)
         #: Number of sequence ids.
         self.n_seq_max: int = guarded.llama_n_seq_max(context)
+        #: Snapshots of a recurrent state that each sequence can go back to.
+        self.n_rs_seq: int = guarded.llama_n_rs_seq(context) if hasattr(lib, "llama_n_rs_seq") else 0
         #: The pooling in force: `none`, `mean`, `cls`, `last` or `rank`.
         self.pooling_type: str = enum_name("LLAMA_POOLING_TYPE_", guarded.llama_pooling_type(context))
         #: What the sequences remember; None for encoders.
@@ -258,10 +264,16 @@ class Context(Handle):
             return guarded.llama_n_threads_batch(context)
 
     def set_n_threads(self, n_threads: int, n_threads_batch: int | None = None) -> None:
-        """Set the threads for a single token and for several, 1 to 512. Calls: llama_set_n_threads."""
+        """Set the threads for a single token and for several: 1 to 512, and no more than an attached pool has.
+
+        Calls: llama_set_n_threads
+        """
         both = (n_threads, n_threads if n_threads_batch is None else n_threads_batch)
         with self._used as context:
-            guarded.llama_set_n_threads(context, *(require_threads("n_threads", count) for count in both))
+            for count in both:
+                require_threads("n_threads", count)
+            self._require_pools(self._pools, both, "n_threads")
+            guarded.llama_set_n_threads(context, *both)
 
     def attach_threadpool(self, pool: ThreadPool, pool_batch: ThreadPool | None = None) -> None:
         """Compute with these threads: `pool` for a single token, `pool_batch` (or the same) for several.
@@ -270,10 +282,7 @@ class Context(Handle):
         Raises InvalidArgumentError for a pool with fewer threads than the context uses. Calls: llama_attach_threadpool
         """
         pools = (pool, pool_batch or pool)
-        for one, count in zip(pools, (self.n_threads, self.n_threads_batch), strict=True):
-            if one.n_threads < count:
-                words = f"pool: it has {one.n_threads} threads and the context uses {count}"
-                raise InvalidArgumentError(f"{words}; set_n_threads() first")
+        self._require_pools(pools, (self.n_threads, self.n_threads_batch), "pool")
         with self._used as context, ExitStack() as stack:
             pointers = [stack.enter_context(one._used) for one in dict.fromkeys(pools)]
             guarded.llama_attach_threadpool(context, pointers[0], pointers[-1])
@@ -284,6 +293,14 @@ class Context(Handle):
         with self._used as context:
             guarded.llama_detach_threadpool(context)
             self._hold_pools(())
+
+    @staticmethod
+    def _require_pools(pools: Sequence[ThreadPool], counts: tuple[int, int], argument: str) -> None:
+        """Each pool has the threads that are used, or ggml would write behind its end."""
+        for one, count in zip((pools[0], pools[-1]) if pools else (), counts, strict=False):
+            if one.n_threads < count:
+                words = f"{argument}: the pool has {one.n_threads} threads, fewer than the {count} of the context"
+                raise InvalidArgumentError(f"{words}; set_n_threads() first, or make a larger pool")
 
     def _hold_pools(self, pools: tuple[ThreadPool, ...]) -> None:
         for pool in self._pools:
@@ -455,7 +472,7 @@ class Context(Handle):
     def warmup(self) -> None:
         """Compute one token, so that weights are in memory and buffers made; then forget it.
 
-        Raises InvalidArgumentError if the memory is not empty. Calls: llama_decode, llama_encode, llama_memory_clear
+        Raises InvalidArgumentError if the memory is not empty. Calls: llama_decode, llama_encode
         """
         if self.memory is not None and any(self.memory.positions(seq_id) for seq_id in range(self.n_seq_max)):
             raise InvalidArgumentError("the memory is in use; warm up before the first batch, or clear it")
@@ -571,9 +588,10 @@ class Context(Handle):
         self, copy: Callable[..., int], indices: int | ArrayLike, width: int, argument: str
     ) -> NDArray[np.float32]:
         """Copy rows of results."""
-        wanted = np.ascontiguousarray(indices, np.int32)
+        wanted = np.asarray(indices)
         if wanted.ndim > 1:
             raise InvalidArgumentError(f"{argument}: shape {wanted.shape}; it needs (n,)")
+        wanted = require_int32(argument, wanted.reshape(-1)).reshape(wanted.shape)
         if not self._embeddings and copy is lib.rawllama_copy_embeddings_seq:
             raise InvalidArgumentError("embeddings: they are off; make the Context with embeddings=True")
         with self._used as context:
@@ -632,11 +650,10 @@ class Context(Handle):
         try:
             yield view
         finally:
-            try:
+            with suppress(BufferError):
                 view.release()
-            except BufferError:
-                words = "an array made from the lent memory is still in use; delete it, or copy it"
-                raise BorrowedError(words) from None
+        if self._lent:
+            raise BorrowedError("an array made from the lent memory is still in use; delete it, or copy it")
 
     def _end_loan(self) -> None:
         with self._mutex:

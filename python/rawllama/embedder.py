@@ -181,7 +181,8 @@ class Embedder:
             raise InvalidArgumentError("texts: it is one string; pass a list, e.g. [text]")
         if self.model.closed:
             raise ClosedError("the Embedder is closed; make a new one")
-        tokens, offsets = self.model.vocab.tokenize_many(texts)
+        encoded = [_utf8(index, text) for index, text in enumerate(texts)]
+        tokens, offsets = self.model.vocab.tokenize_many(encoded)
         each = (tokens[start:end] for start, end in pairwise(offsets))
         return [self._fitting(index, one, truncate) for index, one in enumerate(each)]
 
@@ -243,6 +244,13 @@ class Embedder:
         if context.memory is not None:
             context.memory.clear()
         context.process(batch)
+
+
+def _utf8(index: int, text: str) -> bytes:
+    try:
+        return text.encode()  # not `surrogateescape`: most vocabularies would leave out what is no UTF-8
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidArgumentError(f"texts[{index}]: {text!r:.60} is not text that UTF-8 can hold") from None
 
 
 def _require_finite(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> None:

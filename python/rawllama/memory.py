@@ -17,7 +17,7 @@ _FAR = 2**30
 class Memory:
     """KV cache or recurrent state. Positions are those of the tokens; ranges [p0, p1) are open-ended with None.
 
-    A context has one as `Context.memory`; encoders have none.
+    A context has one as `Context.memory`; encoders have none. Calls: llama_get_memory
     """
 
     def __init__(self, context: Context) -> None:
@@ -39,8 +39,11 @@ class Memory:
         """Forget a range of a sequence, or of all with None.
 
         Returns False, and changes nothing, where a part of a sequence cannot be removed (recurrent states); a whole
-        sequence always can. Calls: llama_memory_seq_rm
+        sequence always can. Calls: llama_memory_seq_rm, llama_memory_clear
         """
+        if (seq_id, p0, p1) == (None, None, None):  # recurrent states refuse this to seq_rm
+            self.clear(data=False)
+            return True
         return bool(self._call("seq_rm", -1 if seq_id is None else self._seq("seq_id", seq_id), *_range(p0, p1)))
 
     def copy(self, source: int, target: int, p0: int | None = None, p1: int | None = None) -> None:
@@ -60,6 +63,10 @@ class Memory:
     def keep(self, seq_id: int) -> None:
         """Forget all other sequences. Calls: llama_memory_seq_keep."""
         self._call("seq_keep", self._seq("seq_id", seq_id))
+        if not self._context.kv_unified:  # then it looks at that sequence's own cache alone
+            for other in range(self._context.n_seq_max):
+                if other != seq_id:
+                    self.remove(other)
 
     def shift(self, seq_id: int, delta: int, p0: int | None = None, p1: int | None = None) -> None:
         """Add `delta` to the positions of a range; what falls below 0 is forgotten.

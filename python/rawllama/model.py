@@ -70,7 +70,8 @@ class Model(Handle):
         Ctrl-C, on the main thread.
 
     Calls: llama_model_default_params, llama_model_load_from_file, llama_model_load_from_splits,
-    llama_model_load_from_file_ptr, llama_model_free, llama_model_get_vocab
+    llama_model_load_from_file_ptr, llama_model_free, llama_model_meta_count, llama_model_meta_key_by_index,
+    llama_model_meta_val_str_by_index, llama_max_devices
     """
 
     _shared = True
@@ -142,7 +143,7 @@ class Model(Handle):
 
     @property
     def architecture(self) -> str:
-        """The GGUF's `general.architecture`, e.g. `bert`. Calls: llama_model_meta_val_str."""
+        """The GGUF's `general.architecture`, e.g. `bert`."""
         return self.metadata.get("general.architecture", "")
 
     @property

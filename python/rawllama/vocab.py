@@ -53,20 +53,21 @@ class Vocab:
     stands for the bytes that it was decoded from. What then becomes of bytes that are no UTF-8 is up to the kind of
     vocabulary, `type`:
 
-    ========== =========================================================================================
-    spm        kept: each is a byte token, and `detokenize_bytes` gives it back
-    bpe        each is U+FFFD
-    wpm        left out, as are NUL, U+FFFD and control characters
-    ugm        each is U+FFFD, which is the unknown token in most; several in a row are one
-    rwkv       kept, where the vocabulary has a token for them
-    ========== =========================================================================================
+    ======= ================================================================================================
+    spm     kept: each is a byte token, and `detokenize_bytes` gives it back
+    bpe     each is U+FFFD
+    wpm     left out, as are NUL, U+FFFD and control characters
+    ugm     each is U+FFFD, which most have as the unknown token; several of these in a row are one
+    rwkv    kept, where the vocabulary has a token for them
+    ======= ================================================================================================
 
     Two things look like UTF-8 to libllama: surrogates written as three bytes, and characters written with more bytes
     than they need. `bpe` and `wpm` refuse what would be above U+10FFFF (bytes F4 90 to F7 BF, with three bytes that
     continue it) with InvalidArgumentError.
 
-    `bpe` vocabularies leave out characters for which they have no token. Where a vocabulary has no unknown token, the
-    other kinds give -1 for what they do not know.
+    `spm` writes a space as U+2581: U+2581 in a text comes back as a space, and a space that follows an incomplete
+    character as U+2581. `bpe` vocabularies leave out characters for which they have no token. Where a vocabulary has no
+    unknown token, the other kinds give -1 for what they do not know.
 
     Parameters
     ----------
@@ -99,119 +100,127 @@ class Vocab:
     @property
     def n_tokens(self) -> int:
         """Number of tokens; ids are below it. Calls: llama_vocab_n_tokens."""
-        return int(self._fact("n_tokens"))
+        return int(self._value("n_tokens"))
 
     @property
     def type(self) -> str:
         """Kind of tokenizer: `spm`, `bpe`, `wpm`, `ugm`, `rwkv`, `plamo2` or `none`. Calls: llama_vocab_type."""
-        return enum_name("LLAMA_VOCAB_TYPE_", self._fact("type"))
+        return enum_name("LLAMA_VOCAB_TYPE_", self._value("type"))
 
     @property
     def add_bos(self) -> bool:
         """Whether `add_special` puts `bos` before a text; `wpm` does in any case. Calls: llama_vocab_get_add_bos."""
-        return bool(self._fact("get_add_bos"))
+        return bool(self._value("get_add_bos"))
 
     @property
     def add_eos(self) -> bool:
         """Whether `add_special` puts `eos` after a text. Calls: llama_vocab_get_add_eos."""
-        return bool(self._fact("get_add_eos"))
+        return bool(self._value("get_add_eos"))
 
     @property
     def add_sep(self) -> bool:
         """Whether the model wants `sep` between two texts. Calls: llama_vocab_get_add_sep."""
-        return bool(self._fact("get_add_sep"))
+        return bool(self._value("get_add_sep"))
+
+    @property
+    def suppress_tokens(self) -> NDArray[np.int32]:
+        """Tokens that a generation should not choose: int32, shape (n,). Calls: llama_vocab_get_suppress_tokens."""
+        if not hasattr(lib, "llama_vocab_get_suppress_tokens"):  # in a llama.cpp of one's own that is older
+            return np.empty(0, np.int32)
+        count = ffi.new("int32_t *")
+        with self._model._used as model:
+            tokens = guarded.llama_vocab_get_suppress_tokens(guarded.llama_model_get_vocab(model), count)
+            return view(tokens, count[0]).copy() if count[0] else np.empty(0, np.int32)
 
     @property
     def bos(self) -> int | None:
         """Beginning of sequence; [CLS] of BERT. Calls: llama_vocab_bos."""
-        return self._special("bos")
+        return self._token("bos")
 
     @property
     def eos(self) -> int | None:
         """End of sequence. Calls: llama_vocab_eos."""
-        return self._special("eos")
+        return self._token("eos")
 
     @property
     def eot(self) -> int | None:
         """End of turn. Calls: llama_vocab_eot."""
-        return self._special("eot")
+        return self._token("eot")
 
     @property
     def sep(self) -> int | None:
         """Between sentences. Calls: llama_vocab_sep."""
-        return self._special("sep")
+        return self._token("sep")
 
     @property
     def nl(self) -> int | None:
         """Newline; the same as `pad` where there is none. Calls: llama_vocab_nl."""
-        return self._special("nl")
+        return self._token("nl")
 
     @property
     def pad(self) -> int | None:
         """Padding. Calls: llama_vocab_pad."""
-        return self._special("pad")
+        return self._token("pad")
 
     @property
     def mask(self) -> int | None:
         """What a masked language model fills in. Calls: llama_vocab_mask."""
-        return self._special("mask")
+        return self._token("mask")
 
     @property
     def fim_pre(self) -> int | None:
         """Fill in the middle: prefix. Calls: llama_vocab_fim_pre."""
-        return self._special("fim_pre")
+        return self._token("fim_pre")
 
     @property
     def fim_suf(self) -> int | None:
         """Fill in the middle: suffix. Calls: llama_vocab_fim_suf."""
-        return self._special("fim_suf")
+        return self._token("fim_suf")
 
     @property
     def fim_mid(self) -> int | None:
         """Fill in the middle: middle. Calls: llama_vocab_fim_mid."""
-        return self._special("fim_mid")
+        return self._token("fim_mid")
 
     @property
     def fim_pad(self) -> int | None:
         """Fill in the middle: padding. Calls: llama_vocab_fim_pad."""
-        return self._special("fim_pad")
+        return self._token("fim_pad")
 
     @property
     def fim_rep(self) -> int | None:
         """Fill in the middle: name of the repository. Calls: llama_vocab_fim_rep."""
-        return self._special("fim_rep")
+        return self._token("fim_rep")
 
     @property
     def fim_sep(self) -> int | None:
         """Fill in the middle: between files. Calls: llama_vocab_fim_sep."""
-        return self._special("fim_sep")
+        return self._token("fim_sep")
 
     # One token --------------------------------------------------------------------------------------------------------
 
     def is_eog(self, token: int) -> bool:
         """Whether a generation ends with it. Calls: llama_vocab_is_eog."""
-        return bool(self._ask("is_eog", token))
+        return bool(self._value("is_eog", token))
 
     def is_control(self, token: int) -> bool:
         """Whether it is a control token, which has no text. Calls: llama_vocab_is_control."""
-        return bool(self._ask("is_control", token))
+        return bool(self._value("is_control", token))
 
     def text(self, token: int) -> str:
         """The token as the file spells it, e.g. with U+2581 for a space; see `piece` for its text.
 
         Bytes that are not UTF-8 are surrogates. Calls: llama_vocab_get_text
         """
-        number = self._checked(token)
-        with self._model._used as model:
-            return c_text(guarded.llama_vocab_get_text(guarded.llama_model_get_vocab(model), number)) or ""
+        return c_text(self._value("get_text", token)) or ""
 
     def score(self, token: int) -> float:
         """The token's score in the file, 0.0 if it has none. Calls: llama_vocab_get_score."""
-        return float(self._ask("get_score", token))
+        return float(self._value("get_score", token))
 
     def attr(self, token: int) -> TokenAttr:
         """What the token is. Calls: llama_vocab_get_attr."""
-        return TokenAttr(self._ask("get_attr", token))
+        return TokenAttr(self._value("get_attr", token))
 
     def piece(self, token: int, *, lstrip: int = 0, special: bool = True) -> bytes:
         """The token's text, exactly: it may be a part of a UTF-8 character.
@@ -375,18 +384,15 @@ class Vocab:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _fact(self, name: str) -> Any:
+    def _value(self, name: str, *token: int) -> Any:
+        """What llama_vocab_<name> says, of a token if one is given."""
+        numbers = [self._checked(one) for one in token]
         with self._model._used as model:
-            return getattr(guarded, f"llama_vocab_{name}")(guarded.llama_model_get_vocab(model))
+            return getattr(guarded, f"llama_vocab_{name}")(guarded.llama_model_get_vocab(model), *numbers)
 
-    def _special(self, name: str) -> int | None:
-        token = int(self._fact(name))
+    def _token(self, name: str) -> int | None:
+        token = int(self._value(name))
         return None if token == lib.LLAMA_TOKEN_NULL else token
-
-    def _ask(self, name: str, token: int) -> Any:
-        number = self._checked(token)
-        with self._model._used as model:
-            return getattr(guarded, f"llama_vocab_{name}")(guarded.llama_model_get_vocab(model), number)
 
     def _require_vocabulary(self) -> None:
         if self._type == "none":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rawllama import Embedder, InvalidArgumentError, ModelLoadError
+from rawllama.errors import ClosedError
 
 TINY_BERT = Path(__file__).parent.parent / "cli" / "tiny_bert.py"
 
@@ -141,7 +142,7 @@ def test_closed(tiny: Callable[..., Path]) -> None:
     embedder.close()
     embedder.close()
     for call in (embedder.encode, embedder.tokenize):
-        with pytest.raises(InvalidArgumentError, match="closed"):
+        with pytest.raises(ClosedError, match="closed"):
             call(["hello"] if call == embedder.encode else "hello")
 
 

@@ -324,7 +324,7 @@ def sampler(world: World, slot: int, model: int, links: list[list[int]]) -> None
             lambda x=x, y=y: one.temp_ext(x, y, 1.0),
             lambda x=x: one.top_n_sigma(x),
             lambda a=a, x=x, y=y: one.penalties(a, x, y, 0.0),
-            lambda a=a, x=x: one.logit_bias(vocab, {a: x}),
+            lambda a=a, x=x: one.logit_bias({a: x}),
             lambda: one.grammar(vocab, 'root ::= "a" | "b" root', "root"),
         )
         adders[which % len(adders)]()

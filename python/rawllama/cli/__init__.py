@@ -13,9 +13,9 @@ from typing import Any
 
 from rawllama import LlamaError, __version__
 
-from . import embed
+from . import embed, info
 
-_COMMANDS = (embed,)
+_COMMANDS = (embed, info)
 
 
 def main(argv: list[str] | None = None) -> int:

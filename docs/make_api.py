@@ -21,7 +21,8 @@ from rawllama import lib
 FOLDER = Path(__file__).parent
 #: The modules of the Pythonic layer, from below to above.
 MODULES = (
-    "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "context", "sampler",
+    "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "context",
+    "sampler",
 )  # fmt: skip
 _CALLS = re.compile(r"Calls: ((?:\s*(?:llama|ggml|gguf|rawllama)_\w+,?)+)")
 _NAME = re.compile(r"(?:llama|ggml|gguf|rawllama)_\w+")

@@ -45,23 +45,29 @@ def message() -> str | None:
     return ffi.string(said).decode() if said else None
 
 
+def caught(function: Any, *arguments: Any) -> bool:
+    """Whether the guard caught something in this call; it then returned zero."""
+    assert not function(*arguments)
+    return message() is not None
+
+
 def test_too_many_tokens_come_back_as_a_value(make_context: Any, make_batch: Any) -> None:
     context = make_context(n_ubatch=8)
     assert lib.llama_n_ubatch(context) == 8
     for _ in range(3):
-        assert lib.rawllama_decode(context, make_batch(9)) == lib.RAWLLAMA_CAUGHT
+        assert caught(lib.rawllama_guarded_llama_decode, context, make_batch(9))
         assert TOO_MANY in (message() or "")
-    assert lib.rawllama_encode(context, make_batch(9)) == lib.RAWLLAMA_CAUGHT
+    assert caught(lib.rawllama_guarded_llama_encode, context, make_batch(9))
     assert TOO_MANY in (message() or "")
 
 
 def test_the_library_works_on_after_it(make_context: Any, make_batch: Any) -> None:
     before, batch = make_context(), make_batch(8)
-    assert lib.rawllama_decode(before, batch) == 0
+    assert lib.rawllama_guarded_llama_decode(before, batch) == 0
     expected = view(lib.llama_get_embeddings_seq(before, 0), 384).copy()
-    assert lib.rawllama_decode(make_context(n_ubatch=8), make_batch(64)) == lib.RAWLLAMA_CAUGHT
+    assert caught(lib.rawllama_guarded_llama_decode, make_context(n_ubatch=8), make_batch(64))
     after = make_context()
-    assert lib.rawllama_decode(after, batch) == 0
+    assert lib.rawllama_guarded_llama_decode(after, batch) == 0
     assert message() is None  # it says what the last call caught
     assert np.array_equal(view(lib.llama_get_embeddings_seq(after, 0), 384), expected)
 
@@ -70,17 +76,17 @@ def test_results_are_those_of_the_bare_functions(make_context: Any, make_batch: 
     context, batch = make_context(), make_batch(8)
     assert lib.llama_decode(context, batch) == 0
     bare = view(lib.llama_get_embeddings_seq(context, 0), 384).copy()
-    assert lib.rawllama_decode(context, batch) == 0
+    assert lib.rawllama_guarded_llama_decode(context, batch) == 0
     assert np.array_equal(view(lib.llama_get_embeddings_seq(context, 0), 384), bare)
     empty = make_batch(1)
     empty.n_tokens = 0
-    assert lib.rawllama_decode(context, empty) == lib.llama_decode(context, empty) == -1
+    assert lib.rawllama_guarded_llama_decode(context, empty) == lib.llama_decode(context, empty) == -1
     assert message() is None  # an error that llama_decode returns is no assert
 
     vocab = lib.llama_model_get_vocab(lib.llama_get_model(context))
     text = b"guarded, or not"
     rows = []
-    for tokenize in (lib.llama_tokenize, lib.rawllama_tokenize):
+    for tokenize in (lib.llama_tokenize, lib.rawllama_guarded_llama_tokenize):
         tokens = ffi.new("llama_token[]", 32)
         rows.append([tokenize(vocab, text, len(text), tokens, 32, True, False), *tokens])
         rows[-1].append(tokenize(vocab, text, len(text), tokens, 1, True, False))  # too small: minus the size
@@ -92,9 +98,9 @@ def test_exceptions_of_cpp_come_back_as_values(make_context: Any) -> None:
     """A negative length becomes a std::string of 2**64 - 1 bytes, which throws."""
     vocab = lib.llama_model_get_vocab(lib.llama_get_model(make_context()))
     tokens = ffi.new("llama_token[]", 8)
-    assert lib.rawllama_tokenize(vocab, b"text", -1, tokens, 8, True, False) == lib.RAWLLAMA_CAUGHT
+    assert caught(lib.rawllama_guarded_llama_tokenize, vocab, b"text", -1, tokens, 8, True, False)
     assert "basic_string" in (message() or "")
-    assert lib.rawllama_tokenize(vocab, b"text", 4, tokens, 8, True, False) == 3
+    assert lib.rawllama_guarded_llama_tokenize(vocab, b"text", 4, tokens, 8, True, False) == 3
     assert message() is None
 
 
@@ -109,16 +115,16 @@ def test_a_model_that_is_none_comes_back_as_null(tmp_path: Any) -> None:
     file = tmp_path / "model.gguf"
     for content in (b"", b"GGUF", b"GGUF" + bytes(range(256)), b"no model"):
         file.write_bytes(content)
-        assert not lib.rawllama_model_load_from_file(bytes(file), lib.llama_model_default_params())
+        assert not lib.rawllama_guarded_llama_model_load_from_file(bytes(file), lib.llama_model_default_params())
 
 
 def test_each_thread_has_its_own_message(make_context: Any, make_batch: Any) -> None:
     small, large, batch = make_context(n_ubatch=8), make_context(), make_batch(64)
-    assert lib.rawllama_decode(small, batch) == lib.RAWLLAMA_CAUGHT
+    assert caught(lib.rawllama_guarded_llama_decode, small, batch)
     seen: list[Any] = []
 
     def other() -> None:
-        seen.extend([message(), lib.rawllama_decode(large, batch), message()])
+        seen.extend([message(), lib.rawllama_guarded_llama_decode(large, batch), message()])
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -131,10 +137,10 @@ def test_each_thread_has_its_own_message(make_context: Any, make_batch: Any) -> 
     "code",
     [
         "lib.llama_decode(small, fatal)",
-        "lib.rawllama_decode(small, fatal); lib.llama_decode(small, fatal)",
-        "lib.rawllama_decode(small, fatal); thread(lib.llama_decode, small, fatal)",
+        "lib.rawllama_guarded_llama_decode(small, fatal); lib.llama_decode(small, fatal)",
+        "lib.rawllama_guarded_llama_decode(small, fatal); thread(lib.llama_decode, small, fatal)",
         # While this thread is inside a guarded call, the other one is not.
-        "thread(in_a_while, wait=False); [lib.rawllama_decode(big, long) for _ in range(1000)]",
+        "thread(in_a_while, wait=False); [lib.rawllama_guarded_llama_decode(big, long) for _ in range(1000)]",
     ],
     ids=["bare", "bare-after-guarded", "other-thread", "beside-guarded"],
 )
@@ -173,7 +179,7 @@ for i in range(64):
 params = lib.llama_context_default_params()
 params.embeddings = True
 params.n_threads = params.n_threads_batch = int(sys.argv[2])
-assert lib.rawllama_decode(lib.llama_init_from_model(model, params), batch) == lib.RAWLLAMA_CAUGHT
+assert lib.rawllama_guarded_llama_decode(lib.llama_init_from_model(model, params), batch) == 0
 print(ffi.string(lib.rawllama_guard_message()).decode())
 """
 

@@ -41,7 +41,7 @@ FUNCTIONS = [
     "gguf_get_val_str",
     "ggml_set_abort_callback",
     "rawllama_log_install",
-    "rawllama_decode",
+    "rawllama_guarded_llama_decode",
 ]
 CONSTANTS = [
     "LLAMA_ROPE_TYPE_NONE",

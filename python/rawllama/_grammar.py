@@ -58,8 +58,8 @@ def check(text: str, root: str) -> None:
     used = {item for rule in grammar.rules.values() for sequence in rule for item in sequence if item is not None}
     for number in sorted(used - grammar.rules.keys()):
         raise InvalidArgumentError(f"grammar: the rule {names[number]!r} is used and not defined")
-    _require_end(grammar.rules, names)
     _require_shallow(grammar.rules, names)
+    _require_end(grammar.rules, names)
 
 
 class _Grammar:
@@ -262,12 +262,12 @@ def _require_end(rules: Rules, names: dict[int, str]) -> None:
     for number in core:
         for to, rest in beginnings[number]:
             if rest and _reaches(edges, to, number):
-                raise _left_recursion(names[number])
+                raise _left_recursion(names[number], ", behind others that may be empty")
 
 
-def _left_recursion(name: str) -> InvalidArgumentError:
+def _left_recursion(name: str, how: str = "") -> InvalidArgumentError:
     rule = name.partition("_")[0]  # what follows is a number, where it is a part of that rule
-    words = f"grammar: the rule {rule!r} can begin with itself; write it so that something comes before"
+    words = f"grammar: the rule {rule!r} can begin with itself{how}; write it so that something comes before"
     return InvalidArgumentError(words)
 
 

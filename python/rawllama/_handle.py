@@ -1,6 +1,8 @@
 """Ownership of C pointers: one owner each, closed in order, never used after.
 
-A child (a context) holds its parent (its model) strongly; a parent knows its children weakly and closes them first.
+A child (a context) holds its parent (its model) strongly; a parent knows its children weakly and closes them first. It
+counts them by their ids too: where parent and child are garbage together, Python drops the weak references before it
+calls `__del__`, in any order, and the parent must wait for the child all the same.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +33,11 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _open(handles: Mapping[int, weakref.ref[Handle]]) -> list[Handle]:
+    found = [handle for reference in handles.values() if (handle := reference()) is not None]
+    return [handle for handle in found if not handle.closed]
 
 
 def _count(handle: Handle, change: int) -> None:
@@ -54,24 +61,31 @@ class Handle:
     def __init__(self, pointer: Any, free: Callable[[Any], object], parent: Handle | None = None) -> None:
         self._pointer = pointer
         self._free = free
-        self._parent = parent
-        self._children: weakref.WeakSet[Handle] = weakref.WeakSet()
-        self._borrowers: weakref.WeakSet[Handle] = weakref.WeakSet()
+        self._parent: Handle | None = None
+        self._children: dict[int, weakref.ref[Handle]] = {}
+        self._borrowers: dict[int, weakref.ref[Handle]] = {}
+        self._borrowed: list[Handle] = []
         # Reentrant: the garbage collector may close a child while its parent's mutex is held.
         self._mutex = threading.RLock()
         self._users = 0
         self._lent = 0
+        self._ending = False  # closed, but for those who still need the pointer: the last of them frees it
         self._failed: NativeAssertError | None = None
         self._born = _generation
         _count(self, 1)
         if parent is not None:
-            with parent._mutex:
-                parent._children.add(self)
+            self._join(parent)
+
+    def _join(self, parent: Handle) -> None:
+        """Become a child: `parent` is closed after this. Its pointer must be in use meanwhile."""
+        self._parent = parent
+        with parent._mutex:
+            parent._children[id(self)] = weakref.ref(self)
 
     @property
     def closed(self) -> bool:
         """Whether `close()` has been called."""
-        return self._pointer is None
+        return self._pointer is None or self._ending
 
     @property
     def usable(self) -> bool:
@@ -99,48 +113,71 @@ class Handle:
             Another thread is using it.
         """
         pointer = self._take() if getattr(self, "_pointer", None) is not None else None
-        if pointer is None:
-            return
-        _count(self, -1)
-        if self._parent is not None:
-            with self._parent._mutex:
-                self._parent._children.discard(self)
-        if self._born == _generation:  # in a fork's child the memory is the parent's; its threads are not here to join
-            self._free(pointer)
+        if pointer is not None:
+            self._end(pointer)
 
     def _take(self) -> Any:
-        """Close the children and take the pointer from this object; None if another thread was faster."""
+        """Close the children and take the pointer from this object; None if another thread does that, or will."""
         while True:
             with self._mutex:
-                children = [child for child in self._children if not child.closed]
+                children = _open(self._children)
             for child in sorted(children, key=lambda child: child._rank):
                 child.close()
             with self._mutex:
+                if self.closed:
+                    return None
                 if self._lent:
                     raise BorrowedError(f"memory of this {type(self).__name__} is lent out; end that first")
-                for borrower in self._borrowers:
-                    if not borrower.closed:
-                        raise BorrowedError(f"{borrower!r} uses this {type(self).__name__}; take it away there first")
+                if borrowers := _open(self._borrowers):
+                    words = f"{borrowers[0]!r} uses this {type(self).__name__}; take it away there first"
+                    raise BorrowedError(words)
                 if self._users:
                     raise ConcurrentUseError(f"another thread uses this {type(self).__name__}; close it afterwards")
-                if all(child.closed for child in self._children):  # or another thread has made one meanwhile
-                    pointer, self._pointer = self._pointer, None
-                    return pointer
+                if _open(self._children):  # another thread has made one meanwhile
+                    continue
+                if self._children or self._borrowers:  # being freed by another thread, or garbage as this is
+                    self._ending = True
+                    return None
+                pointer, self._pointer = self._pointer, None
+                return pointer
+
+    def _end(self, pointer: Any) -> None:
+        """Free the pointer, then let go of what had to live as long."""
+        _count(self, -1)
+        try:
+            if self._born == _generation:  # in a fork's child the memory is the parent's; its threads are not here
+                self._free(pointer)
+        finally:
+            borrowed, self._borrowed = self._borrowed, []
+            for other in (*borrowed, self._parent):
+                if other is not None:
+                    other._let_go(self)
+
+    def _let_go(self, other: Handle) -> None:
+        """A child or borrower is gone; the last one closes this if it waits for that."""
+        with self._mutex:
+            self._children.pop(id(other), None)
+            self._borrowers.pop(id(other), None)
+            if not self._ending or self._children or self._borrowers or self._pointer is None:
+                return
+            pointer, self._pointer = self._pointer, None
+        self._end(pointer)
 
     def _lend_to(self, borrower: Handle) -> None:
         """Stay open as long as `borrower` uses this."""
         with self._mutex:
-            if self._pointer is None:
+            if self.closed:
                 raise ClosedError(f"this {type(self).__name__} is closed; make a new one")
-            self._borrowers.add(borrower)
+            self._borrowers[id(borrower)] = weakref.ref(borrower)
+        borrower._borrowed.append(self)
 
     def _take_back(self, borrower: Handle) -> None:
-        with self._mutex:
-            self._borrowers.discard(borrower)
+        borrower._borrowed.remove(self)
+        self._let_go(borrower)
 
     def _acquire(self) -> Any:
         with self._mutex:
-            if self._pointer is None:
+            if self.closed:
                 raise ClosedError(f"this {type(self).__name__} is closed; make a new one")
             if self._born != _generation:
                 raise ForkedError(f"this {type(self).__name__} was made before a fork; make it in the child process")
@@ -171,7 +208,7 @@ class Handle:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_pointer", None) is not None and self._born == _generation:
+        if getattr(self, "_pointer", None) is not None and not self._ending and self._born == _generation:
             words = f"a {type(self).__name__} was not closed; use `with` or close()"
             warnings.warn(words, ResourceWarning, stacklevel=2)
             self.close()

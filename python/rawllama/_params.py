@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from numbers import Real
 from typing import Any, overload
 
 from .errors import InvalidArgumentError
@@ -12,6 +12,7 @@ from .raw import ffi, lib
 
 Name = str | int
 Override = int | float | bool | str
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
 _OVERRIDE_BYTES = 127  # struct llama_model_kv_override: char key[128], char val_str[128]
 
 
@@ -56,21 +57,27 @@ def fill(params: Any, values: Mapping[str, Any]) -> None:
     InvalidArgumentError
         A value that the field's C type cannot hold; the message names the argument.
     """
+    struct = ffi.typeof(params)
+    fields = dict((struct.item if struct.kind == "pointer" else struct).fields)
     for name, value in values.items():
         if value is None:
             continue
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidArgumentError(f"{name}: {value} is no finite number")
+        if name not in fields:
+            raise InvalidArgumentError(f"{name}: this version of libllama has no such parameter")
+        kind = fields[name].type.cname
+        if kind == "float":
+            value = require_float(name, value)
         try:
             setattr(params, name, value)
-        except AttributeError:
-            raise InvalidArgumentError(f"{name}: this version of libllama has no such parameter") from None
         except (OverflowError, TypeError) as error:
-            struct = ffi.typeof(params)
-            fields = dict((struct.item if struct.kind == "pointer" else struct).fields)
-            raise InvalidArgumentError(
-                f"{name}: {value!r} does not fit C's {fields[name].type.cname} ({error})"
-            ) from None
+            raise InvalidArgumentError(f"{name}: {value!r} does not fit C's {kind} ({error})") from None
+
+
+def require_float(argument: str, value: Any) -> float:
+    """A finite number that C's float can hold; InvalidArgumentError names `argument` if not."""
+    if not isinstance(value, Real) or not abs(value) <= _LARGEST_FLOAT:
+        raise InvalidArgumentError(f"{argument}: {value!r} is not a finite number that fits 32 bits")
+    return float(value)
 
 
 def kv_overrides_array(overrides: Mapping[str, Override] | None) -> Any:

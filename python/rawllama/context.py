@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._handle import Handle
-from ._params import Name, enum_name, enum_value, fill
+from ._params import Name, enum_name, enum_value, fill, require_float
 from .batch import Batch, require_int32
 from .errors import (
     BorrowedError,
@@ -216,15 +216,21 @@ class Context(Handle):
         self.n_rs_seq: int = guarded.llama_n_rs_seq(context) if hasattr(lib, "llama_n_rs_seq") else 0
         #: The pooling in force: `none`, `mean`, `cls`, `last` or `rank`.
         self.pooling_type: str = enum_name("LLAMA_POOLING_TYPE_", guarded.llama_pooling_type(context))
-        #: What the sequences remember; None for encoders.
-        self.memory: Memory | None = Memory(self) if self._has_memory else None
-        #: Saving and restoring what they remember.
-        self.state = State(self)
         if self.pooling_type == "rank" and not self.model.has_scores:
             raise InvalidArgumentError(f"pooling_type: {self.model.description} has no layer that gives scores")
 
     def __repr__(self) -> str:
         return f"<Context {'closed' if self.closed else f'of {self.model.description}'}>"
+
+    @property
+    def memory(self) -> Memory | None:
+        """What the sequences remember; None for encoders."""
+        return Memory(self) if self._has_memory else None
+
+    @property
+    def state(self) -> State:
+        """Saving and restoring what they remember."""
+        return State(self)
 
     # ---- settings
 
@@ -316,7 +322,7 @@ class Context(Handle):
                 raise InvalidArgumentError(f"adapters: {adapter.path} was loaded for another Model")
         with self._used as context, ExitStack() as stack:
             pointers = [stack.enter_context(adapter._used) for adapter in adapters]
-            scales = ffi.new("float[]", [float(scale) for scale in adapters.values()])
+            scales = ffi.new("float[]", [require_float("adapters", scale) for scale in adapters.values()])
             array = ffi.new("struct llama_adapter_lora *[]", pointers)
             code = guarded.llama_set_adapters_lora(context, array, len(pointers), scales)
             if code != 0:
@@ -350,7 +356,11 @@ class Context(Handle):
             if data is None:
                 guarded.llama_set_adapter_cvec(context, ffi.NULL, 0, n_embd, -1, -1)
                 return
-            rows = np.ascontiguousarray(data, np.float32)
+            try:
+                with np.errstate(over="ignore"):  # then it is not finite
+                    rows = np.ascontiguousarray(data, np.float32)
+            except (TypeError, ValueError) as error:
+                raise InvalidArgumentError(f"data: {error}") from None
             if rows.shape != (last, n_embd) or not np.isfinite(rows).all():
                 raise InvalidArgumentError(f"data: finite values of shape {(last, n_embd)} wanted, not {rows.shape}")
             if not 1 <= il_start <= end <= last:
@@ -474,14 +484,15 @@ class Context(Handle):
 
         Raises InvalidArgumentError if the memory is not empty. Calls: llama_decode, llama_encode
         """
-        if self.memory is not None and any(self.memory.positions(seq_id) for seq_id in range(self.n_seq_max)):
+        memory = self.memory
+        if memory is not None and any(memory.positions(seq_id) for seq_id in range(self.n_seq_max)):
             raise InvalidArgumentError("the memory is in use; warm up before the first batch, or clear it")
         batch = Batch(1)
         vocab = self.model.vocab
         batch.add_sequence([vocab.bos if vocab.bos is not None else vocab.eos or 0])
         self._run(batch, encode=self._has_encoder)
-        if self.memory is not None:
-            self.memory.clear()
+        if memory is not None:
+            memory.clear()
         with self._used:
             self._forget()
         self.reset_perf()
@@ -533,6 +544,11 @@ class Context(Handle):
             return [seq for seq in range(self.n_seq_max) if lib.llama_get_embeddings_seq(context, seq)]
 
     @functools.cached_property
+    def _n_vocab(self) -> int:
+        """Floats a row of logits."""
+        return self.model.vocab.n_tokens
+
+    @functools.cached_property
     def _width(self) -> int:
         """Floats a pooled row."""
         return self.model.n_cls_out if self.pooling_type == "rank" else self.model.n_embd_out
@@ -567,7 +583,7 @@ class Context(Handle):
         `indices` and errors are as those of `get_embeddings_ith`. Calls: llama_get_logits_ith
         """
         self._require_logits()
-        return self._rows(lib.rawllama_copy_logits_ith, self._outputs(indices), self.model.vocab.n_tokens, "indices")
+        return self._rows(lib.rawllama_copy_logits_ith, self._outputs(indices), self._n_vocab, "indices")
 
     def _outputs(self, indices: int | ArrayLike | None) -> int | ArrayLike:
         return np.arange(-self.n_outputs, 0, dtype=np.int32) if indices is None else indices
@@ -631,7 +647,7 @@ class Context(Handle):
     def lend_logits(self) -> Iterator[memoryview]:
         """Lend the logits of all outputs, as `lend_embeddings`: shape (n_outputs, n_vocab). Calls: llama_get_logits."""
         self._require_logits()
-        with self._lend(guarded.llama_get_logits, self.model.vocab.n_tokens) as view:
+        with self._lend(guarded.llama_get_logits, self._n_vocab) as view:
             yield view
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,10 +131,20 @@ class Model(Handle):
         super().__init__(model, lib.llama_model_free)
         #: The GGUF's scalar values by key, as libllama prints them; bytes that are not UTF-8 are surrogates.
         self.metadata: Mapping[str, str] = MappingProxyType(dict(_metadata(model)))
-        self.vocab = Vocab(self)
+        # Weak, as the vocabulary holds the model: no cycle that only the garbage collector would free.
+        self._vocab: Callable[[], Vocab | None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Model {'closed' if self.closed else self.description}>"
+
+    @property
+    def vocab(self) -> Vocab:
+        """The vocabulary: text to tokens and back."""
+        vocab = self._vocab()
+        if vocab is None:
+            vocab = Vocab(self)
+            self._vocab = weakref.ref(vocab)
+        return vocab
 
     @property
     def description(self) -> str:

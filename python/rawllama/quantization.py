@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._params import Name, Override, c_string, enum_value, fill, kv_overrides_array
+from .batch import require_int32
 from .errors import InvalidArgumentError, LlamaError, failure
 from .files import replacing
 from .guard import guarded
@@ -55,7 +56,7 @@ def quantize(
     imatrix
         Importance of each tensor's columns: name to float32 values.
     kv_overrides
-        Metadata to replace.
+        Metadata to replace or add: key to int (from 0 to 2**32 - 1), float, bool or str.
     tt_overrides
         Regular expression over tensors' names to a type.
     prune_layers
@@ -89,9 +90,9 @@ def quantize(
         "only_copy": only_copy,
         "pure": pure,
         "imatrix": _imatrix(imatrix, alive),
-        "kv_overrides": _kept(kv_overrides_array(kv_overrides), alive),
+        "kv_overrides": _kept(_metadata(kv_overrides), alive),
         "tt_overrides": _tensor_types(tt_overrides, alive),
-        "prune_layers": None if prune_layers is None else _kept(ffi.new("int32_t[]", [*prune_layers, -1]), alive),
+        "prune_layers": _kept(_layers(prune_layers), alive),
         "max_buf_size": max_buf_size,
     })  # fmt: skip
     with replacing(target) as temporary:
@@ -106,13 +107,33 @@ def _kept(value: Any, alive: list[Any]) -> Any:
     return value
 
 
+def _metadata(overrides: Mapping[str, Override] | None) -> Any:
+    for key, value in (overrides or {}).items():
+        if isinstance(value, int) and not 0 <= value < 2**32:
+            raise InvalidArgumentError(f"kv_overrides: {key} = {value}; libllama writes integers from 0 to {2**32 - 1}")
+    return kv_overrides_array(overrides)
+
+
+def _layers(layers: Sequence[int] | None) -> Any:
+    """An array that ends with -1."""
+    if layers is None:
+        return None
+    array = require_int32("prune_layers", layers)
+    if (array < 0).any():
+        raise InvalidArgumentError(f"prune_layers: {array.tolist()} has negative numbers")
+    return ffi.new("int32_t[]", [*array.tolist(), -1])
+
+
 def _imatrix(rows: Mapping[str, ArrayLike] | None, alive: list[Any]) -> Any:
     """An array that ends with an empty entry."""
     if rows is None:
         return None
     entries = ffi.new("struct llama_model_imatrix_data[]", len(rows) + 1)
     for entry, (name, values) in zip(entries, rows.items(), strict=False):
-        array = np.ascontiguousarray(values, np.float32)
+        try:
+            array = np.ascontiguousarray(values, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"imatrix: {name!r}: {error}") from None
         if not array.size or not np.isfinite(array).all():
             raise InvalidArgumentError(f"imatrix: {name!r} needs finite values")
         entry.name = _kept(ffi.new("char[]", c_string(name, "imatrix")), alive)

@@ -404,9 +404,8 @@ class Sampler(Handle):
                 self._append(chain, kind, 1.0, make(c_vocab))
             except NativeAssertError as error:
                 raise InvalidArgumentError(f"{kind}: libllama refuses it ({error})") from error
-            self._n_vocab, self._parent = n_vocab, model
-            with model._mutex:
-                model._children.add(self)
+            self._n_vocab = n_vocab
+            self._join(model)
         return self
 
     def _append(self, chain: Any, kind: str, gain: float, sampler: Any) -> None:
@@ -553,7 +552,7 @@ class Sampler(Handle):
             self._fresh = np.zeros(logits.size, _ROW)
             self._fresh["id"] = np.arange(logits.size)
             self._rows = np.empty_like(self._fresh)
-        np.copyto(self._rows, self._fresh)
+        self._rows.view(np.int32)[:] = self._fresh.view(np.int32)  # numpy copies structs a field at a time
         self._rows["logit"] = logits
         array = _candidates(self._rows)
         guarded.llama_sampler_apply(chain, array)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .batch import require_int32
 from .errors import InvalidArgumentError, LlamaError, failure
 from .files import replacing
 from .guard import guarded
@@ -79,7 +81,10 @@ class State:
         source = ffi.from_buffer("uint8_t[]", data)
         with self._context._used as context:
             self._context._forget()
-            read = getattr(guarded, function)(context, source, len(source), *rest)
+            if seq_id is not None or _starts_well(ffi.buffer(source)[:4], len(source)):
+                read = getattr(guarded, function)(context, source, len(source), *rest)
+            else:
+                read = 0
         if not read:
             raise failure(InvalidArgumentError, function, f"data: {_REFUSED}", read)
 
@@ -97,7 +102,7 @@ class State:
         """
         rest = self._sequence(seq_id)[:1]
         function = "llama_state_save_file" if seq_id is None else "llama_state_seq_save_file"
-        array = np.ascontiguousarray(tokens, np.int32)
+        array = require_int32("tokens", tokens)
         with self._context._used as context, replacing(path) as temporary:
             c_tokens = ffi.from_buffer("llama_token[]", array)
             if not getattr(guarded, function)(context, os.fsencode(temporary), *rest, c_tokens, array.size):
@@ -117,12 +122,16 @@ class State:
         """
         rest = self._sequence(seq_id)[:1]
         function = "llama_state_load_file" if seq_id is None else "llama_state_seq_load_file"
-        tokens = np.empty(Path(path).stat().st_size // 4 + 1, np.int32)  # it cannot hold more
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(12 + 4 * int.from_bytes(file.read(12)[8:], sys.byteorder))  # behind magic, version and tokens
+            is_state = seq_id is not None or _starts_well(file.read(4), size)
+        tokens = np.empty(size // 4 + 1, np.int32)  # it cannot hold more
         count = ffi.new("size_t *")
         with self._context._used as context:
             self._context._forget()
             arguments = (ffi.from_buffer("llama_token[]", tokens), tokens.size, count)
-            if not getattr(guarded, function)(context, os.fsencode(path), *rest, *arguments):
+            if not is_state or not getattr(guarded, function)(context, os.fsencode(path), *rest, *arguments):
                 raise failure(InvalidArgumentError, function, f"{os.fspath(path)}: {_REFUSED}")
         return tokens[: count[0]].copy()
 
@@ -134,3 +143,8 @@ class State:
             return ()
         flags = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY if partial else lib.LLAMA_STATE_SEQ_FLAGS_NONE
         return self._context.require_sequence("seq_id", seq_id), flags
+
+
+def _starts_well(start: bytes, size: int) -> bool:
+    """Whether the string at a state's start is within it: libllama makes room for any length, up to 4 GB."""
+    return len(start) == 4 and int.from_bytes(start, sys.byteorder) <= size

@@ -66,8 +66,8 @@ class Vocab:
     continue it) with InvalidArgumentError.
 
     `spm` writes a space as U+2581: U+2581 in a text comes back as a space, and a space that follows an incomplete
-    character as U+2581. `bpe` vocabularies leave out characters for which they have no token. Where a vocabulary has no
-    unknown token, the other kinds give -1 for what they do not know.
+    character as U+2581. `bpe` vocabularies leave out characters for which they have no token, and `wpm` ones that have
+    no unknown token give -1.
 
     Parameters
     ----------
@@ -281,8 +281,9 @@ class Vocab:
 
         Notes
         -----
-        One text is not interrupted by Ctrl-C. Time is proportional to its length, but with the square of the number of
-        special tokens that are found in it. For long texts, `bpe` vocabularies may take 320 bytes of memory for each
+        One text is not interrupted by Ctrl-C. Time grows with the square of the number of special tokens that are found
+        in a text, and for some kinds of vocabulary with the square of a run of characters that they do not know (`spm`)
+        or of one kind (some `bpe`). For long texts, `bpe` vocabularies may take 320 bytes of memory for each
         character of a run of letters, digits or spaces.
 
         Calls: llama_tokenize

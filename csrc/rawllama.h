@@ -59,6 +59,9 @@ bool rawllama_interrupted(void);
 // A llama_progress_callback that ends the load once interrupted.
 bool rawllama_interrupt_progress(float progress, void * unused);
 
+// threads.cpp: how many threads the system can start now beside this one, up to n. They end before it returns.
+int32_t rawllama_startable_threads(int32_t n);
+
 // batch.c: batches in arrays that Python owns.
 
 struct rawllama_batch {

@@ -61,7 +61,8 @@ def _strip_extensions(text: str) -> tuple[str, dict[str, str]]:
             continue
         end = _closing(text, match.end())
         if hint := _DEPRECATED.match(text, match.end()):
-            statement = re.split(r"[;{}]|#line.*", text[start:match.start()])[-1]
+            # A macro within a declaration, as C's bool is one, brings #line into its middle.
+            statement = re.split(r"[;{}]", re.sub(r"#line.*", "", text[start:match.start()]))[-1]
             if name := re.search(r"(\w+)\s*\(", statement):
                 words = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', hint[1] or ""))
                 deprecated[name[1]] = re.sub(r'\\(["\\])', r"\1", words)

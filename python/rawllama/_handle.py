@@ -13,6 +13,7 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -211,7 +212,8 @@ class Handle:
         if getattr(self, "_pointer", None) is not None and not self._ending and self._born == _generation:
             words = f"a {type(self).__name__} was not closed; use `with` or close()"
             warnings.warn(words, ResourceWarning, stacklevel=2)
-            self.close()
+            with suppress(BorrowedError):  # the interpreter ends, with a view of its memory about
+                self.close()
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a {type(self).__name__} lives in one process; send paths and settings, and open it there")

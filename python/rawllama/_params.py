@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any, overload
 
 from .errors import InvalidArgumentError
+from .modelfile import is_possible
 from .raw import ffi, lib
 
 Name = str | int
@@ -86,6 +87,8 @@ def kv_overrides_array(overrides: Mapping[str, Override] | None) -> Any:
         return None
     array = ffi.new("struct llama_model_kv_override[]", len(overrides) + 1)
     for row, (key, value) in zip(array, overrides.items(), strict=False):
+        if isinstance(value, (int, float)) and not is_possible(key, value):
+            raise InvalidArgumentError(f"kv_overrides: {key} cannot be {value}")
         row.key = _short(f"kv_overrides: the key {key!r}", key)
         if isinstance(value, bool):
             row.tag, row.val_bool = lib.LLAMA_KV_OVERRIDE_TYPE_BOOL, value

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from . import modelfile
 from ._handle import Handle
 from ._params import sized_text
 from .errors import ModelLoadError, failure
@@ -46,6 +47,7 @@ class LoraAdapter(Handle):
         name = os.fspath(path)
         with Path(name).open("rb"):  # a missing file or a folder is Python's own error, which names it
             pass
+        modelfile.read(name)
         with model._used as pointer:
             adapter = guarded.llama_adapter_lora_init(pointer, os.fsencode(name))
             if not adapter:

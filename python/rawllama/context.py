@@ -149,8 +149,8 @@ class Context(Handle):
             "n_rs_seq": n_rs_seq,
             "n_outputs_max": n_outputs_max,
             "n_outputs_max_per_seq": n_outputs_max_per_seq,
-            "n_threads": None if n_threads is None else require_threads("n_threads", n_threads),
-            "n_threads_batch": None if n_threads_batch is None else require_threads("n_threads_batch", n_threads_batch),
+            "n_threads": require_threads("n_threads", _or(n_threads, params.n_threads)),
+            "n_threads_batch": require_threads("n_threads_batch", _or(n_threads_batch, params.n_threads_batch)),
             "ctx_type": enum_value("ctx_type", "LLAMA_CONTEXT_TYPE_", ctx_type),
             "rope_scaling_type": enum_value("rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE_", rope_scaling_type),
             "pooling_type": enum_value("pooling_type", "LLAMA_POOLING_TYPE_", pooling_type),
@@ -693,6 +693,10 @@ class Context(Handle):
 def _free(runner: Any, context: Any) -> None:
     lib.llama_free(context)  # first: its abort callback is the runner's
     lib.rawllama_runner_free(runner)
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def _is_causal(context: Any) -> bool:

@@ -387,7 +387,10 @@ def _reporting(progress: Callable[[float], object] | None, params: Any) -> Itera
             errors.append(error)
             return False
 
-    callback = ffi.callback("llama_progress_callback", report) if progress is not None else None
+    def fail(_: object, error: BaseException, __: object) -> None:  # Ctrl-C on the way in or out, which cancels too
+        errors.append(error)
+
+    callback = ffi.callback("llama_progress_callback", report, onerror=fail) if progress is not None else None
     params.progress_callback = callback or ffi.addressof(lib, "rawllama_interrupt_progress")
     with interruptible():
         try:

@@ -21,7 +21,8 @@ _FLOATS = (lib.GGML_TYPE_F32, lib.GGML_TYPE_F16, lib.GGML_TYPE_BF16)
 # Quantized types of intermediate results; no weights have them.
 _INTERMEDIATE = (lib.GGML_TYPE_Q8_1, lib.GGML_TYPE_Q8_K)
 # Added or multiplied element by element, where ggml takes nothing but F32. Converters write nothing else.
-_F32_ONLY = (".bias", "norm.weight", "token_types.weight")
+_F32_ONLY = (".bias", "norm.weight", "token_types.weight", "conv1d.weight", "shortconv.conv.weight", ".ssm_a", ".ssm_d")
+_ADAPTER = (".lora_a", ".lora_b")
 # DeepSeek's table of experts by token is made of integers, as it should be.
 _TABLES = ("tid2eid.weight",)
 
@@ -50,8 +51,8 @@ def read(source: Source) -> ModelFile:
     ModelLoadError
         The tensor or the key, and what is wrong with it.
 
-    Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_find_tensor,
-    gguf_get_tensor_ne, llama_split_prefix, llama_split_path
+    Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_get_val_u32,
+    gguf_find_tensor, gguf_get_tensor_ne, llama_split_prefix, llama_split_path
     """
     files = [_read(source), *map(_read, _other_splits(source))]
     return ModelFile(max(file.positions for file in files), max(file.scores for file in files))
@@ -67,8 +68,8 @@ def _read(source: Source) -> ModelFile:
             if not _fits(name, kind):
                 words = f"the tensor {name} cannot be of the type {_string(lib.ggml_type_name(kind))}"
                 raise ModelLoadError(f"{_name(source)} is damaged: {words}")
-        for key, value in _floats(file):
-            if key.endswith("epsilon") and not 0 <= value < math.inf:
+        for key, value in _numbers(file):
+            if not is_possible(key, value):
                 raise ModelLoadError(f"{_name(source)} is damaged: {key} cannot be {value}")
         return ModelFile(
             _rows(file, b"position_embd.weight"), _rows(file, b"cls.output.weight") or _rows(file, b"cls.weight")
@@ -142,15 +143,30 @@ def _fits(tensor: str, kind: int) -> bool:
     """Whether libllama can compute with a tensor of this type."""
     if tensor.endswith(_F32_ONLY):
         return kind == lib.GGML_TYPE_F32
-    if not tensor.endswith(".weight") or tensor.endswith(_TABLES):
+    if not tensor.endswith((".weight", *_ADAPTER)) or tensor.endswith(_TABLES):
         return True
+    return is_weight_type(kind)
+
+
+def is_weight_type(kind: int) -> bool:
+    """Whether weights may have this ggml_type. Calls: ggml_is_quantized."""
     return kind in _FLOATS or (lib.ggml_is_quantized(kind) and kind not in _INTERMEDIATE)
 
 
-def _floats(file: Any) -> Iterator[tuple[str, float]]:
+def is_possible(key: str, value: float) -> bool:
+    """Whether a number of the metadata can be what it says; libllama would compute with it on its threads."""
+    if key.endswith("epsilon"):
+        return 0 <= value < math.inf
+    return value != 0 or not key.endswith("bert.attention.head_count")  # it divides by it
+
+
+def _numbers(file: Any) -> Iterator[tuple[str, float]]:
     for index in range(lib.gguf_get_n_kv(file)):
-        if lib.gguf_get_kv_type(file, index) == lib.GGUF_TYPE_FLOAT32:
+        kind = lib.gguf_get_kv_type(file, index)
+        if kind == lib.GGUF_TYPE_FLOAT32:
             yield _string(lib.gguf_get_key(file, index)), lib.gguf_get_val_f32(file, index)
+        elif kind == lib.GGUF_TYPE_UINT32:
+            yield _string(lib.gguf_get_key(file, index)), lib.gguf_get_val_u32(file, index)
 
 
 def _string(text: Any) -> str:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._params import Name, Override, c_string, enum_value, fill, kv_overrides_array
+from ._params import Name, Override, c_string, enum_name, enum_value, fill, kv_overrides_array
 from .batch import require_int32
 from .errors import InvalidArgumentError, LlamaError, failure
 from .files import replacing
 from .guard import guarded
-from .modelfile import read
+from .modelfile import is_weight_type, read
 from .raw import ffi, lib
 from .threadpool import require_threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+_MOST_THREADS = lib.GGML_MAX_N_THREADS
+_ENUMS = ("LLAMA_FTYPE_", "GGML_TYPE_")
 
 
 def quantize(
@@ -50,7 +54,9 @@ def quantize(
         Paths of GGUF files.
     ftype
         The type of most weights, e.g. `mostly_q8_0`, `mostly_q4_k_m`, `mostly_f16`.
-    nthread, output_tensor_type, token_embedding_type, allow_requantize, quantize_output_tensor, only_copy, pure,
+    nthread
+        Threads; by default one a core, but one alone for the types iq1, iq2 and iq3, which take no more.
+    output_tensor_type, token_embedding_type, allow_requantize, quantize_output_tensor, only_copy, pure,
     max_buf_size
         As in `struct llama_model_quantize_params`; None is libllama's own default.
     imatrix
@@ -81,10 +87,10 @@ def quantize(
     params = ffi.new("llama_model_quantize_params *", lib.llama_model_quantize_default_params())
     alive: list[Any] = []
     fill(params, {
-        "nthread": None if nthread is None else require_threads("nthread", nthread),
+        "nthread": _threads(nthread, (ftype, output_tensor_type, token_embedding_type, *(tt_overrides or {}).values())),
         "ftype": enum_value("ftype", "LLAMA_FTYPE_", ftype),
-        "output_tensor_type": enum_value("output_tensor_type", "GGML_TYPE_", output_tensor_type),
-        "token_embedding_type": enum_value("token_embedding_type", "GGML_TYPE_", token_embedding_type),
+        "output_tensor_type": _weight_type("output_tensor_type", output_tensor_type),
+        "token_embedding_type": _weight_type("token_embedding_type", token_embedding_type),
         "allow_requantize": allow_requantize,
         "quantize_output_tensor": quantize_output_tensor,
         "only_copy": only_copy,
@@ -99,6 +105,30 @@ def quantize(
         code = guarded.llama_model_quantize(os.fsencode(source), os.fsencode(temporary), params)
         if code != 0:
             raise failure(LlamaError, "llama_model_quantize", f"{os.fspath(source)} could not be quantised", code)
+
+
+def _weight_type(argument: str, value: Name | None) -> int | None:
+    number = enum_value(argument, "GGML_TYPE_", value)
+    if number is not None and not is_weight_type(number):
+        raise InvalidArgumentError(f"{argument}: no weights are of the type {value!r}")
+    return number
+
+
+def _threads(nthread: int | None, types: Iterable[Name | None]) -> int | None:
+    """Number of threads; one for types whose search for the best value can end in an assert.
+
+    Weights beyond float32's squares make it do so. Only the calling thread's asserts are caught.
+    """
+    if not any(_is_searched(kind) for kind in types):
+        return require_threads("nthread", min(os.cpu_count() or 1, _MOST_THREADS) if nthread is None else nthread)
+    if nthread not in (None, 1):
+        raise InvalidArgumentError(f"nthread: {nthread}; the types iq1, iq2 and iq3 are safe with one thread only")
+    return 1
+
+
+def _is_searched(kind: Name | None) -> bool:
+    names = [kind] if isinstance(kind, str) else [enum_name(prefix, kind) for prefix in _ENUMS if kind is not None]
+    return any(re.match(r"(mostly_)?iq[123]_", name.lower()) for name in names)
 
 
 def _kept(value: Any, alive: list[Any]) -> Any:
@@ -134,8 +164,8 @@ def _imatrix(rows: Mapping[str, ArrayLike] | None, alive: list[Any]) -> Any:
             array = np.ascontiguousarray(values, np.float32)
         except (TypeError, ValueError) as error:
             raise InvalidArgumentError(f"imatrix: {name!r}: {error}") from None
-        if not array.size or not np.isfinite(array).all():
-            raise InvalidArgumentError(f"imatrix: {name!r} needs finite values")
+        if not array.size or not np.isfinite(array).all() or array.min() < 0:
+            raise InvalidArgumentError(f"imatrix: {name!r} needs finite values, each 0 or more")
         entry.name = _kept(ffi.new("char[]", c_string(name, "imatrix")), alive)
         entry.data = _kept(ffi.from_buffer("float[]", array), alive)
         entry.size = array.size
@@ -149,5 +179,5 @@ def _tensor_types(types: Mapping[str, Name] | None, alive: list[Any]) -> Any:
     entries = ffi.new("struct llama_model_tensor_override[]", len(types) + 1)
     for entry, (pattern, kind) in zip(entries, types.items(), strict=False):
         entry.pattern = _kept(ffi.new("char[]", c_string(pattern, "tt_overrides")), alive)
-        entry.type = enum_value("tt_overrides", "GGML_TYPE_", kind)
+        entry.type = _weight_type("tt_overrides", kind)
     return _kept(entries, alive)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 # A state holds the results' place too, which only the context that made it knows.
 _REFUSED = "the state was refused: it is of another model or other parameters, damaged, or too large for this context"
+# How the state of one sequence begins in memory: `io_magic` of llama-context.cpp, and the sequence id.
+_SEQUENCE_MAGIC = 0xAF143CD8
 
 
 class State:
@@ -76,17 +77,20 @@ class State:
 
         Calls: llama_state_set_data, llama_state_seq_set_data_ext
         """
+        if not self._restore(data, seq_id, partial):
+            function = "llama_state_set_data" if seq_id is None else "llama_state_seq_set_data_ext"
+            raise failure(InvalidArgumentError, function, f"data: {_REFUSED}", 0)
+
+    def _restore(self, data: Any, seq_id: int | None, partial: bool = False) -> bool:
+        source = ffi.from_buffer("uint8_t[]", data)
         rest = self._sequence(seq_id, partial)
         function = "llama_state_set_data" if seq_id is None else "llama_state_seq_set_data_ext"
-        source = ffi.from_buffer("uint8_t[]", data)
         with self._context._used as context:
             self._context._forget()
+            read = 0
             if seq_id is not None or _starts_well(ffi.buffer(source)[:4], len(source)):
                 read = getattr(guarded, function)(context, source, len(source), *rest)
-            else:
-                read = 0
-        if not read:
-            raise failure(InvalidArgumentError, function, f"data: {_REFUSED}", read)
+        return bool(read) and read == len(source)
 
     def save_file(self, path: str | os.PathLike[str], tokens: Sequence[int] = (), seq_id: int | None = None) -> None:
         """Write the state to a file, with the tokens that led to it. What was at `path` is replaced at the end.
@@ -118,22 +122,28 @@ class State:
         InvalidArgumentError
             The state does not fit this context, or is damaged. What the target remembered is then lost.
 
-        Calls: llama_state_load_file, llama_state_seq_load_file
+        Calls: llama_state_set_data, llama_state_seq_set_data_ext, in place of llama_state_load_file and
+        llama_state_seq_load_file, which read on behind the end of a file that was cut off
         """
-        rest = self._sequence(seq_id)[:1]
-        function = "llama_state_load_file" if seq_id is None else "llama_state_seq_load_file"
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(12 + 4 * int.from_bytes(file.read(12)[8:], sys.byteorder))  # behind magic, version and tokens
-            is_state = seq_id is not None or _starts_well(file.read(4), size)
-        tokens = np.empty(size // 4 + 1, np.int32)  # it cannot hold more
-        count = ffi.new("size_t *")
-        with self._context._used as context:
-            self._context._forget()
-            arguments = (ffi.from_buffer("llama_token[]", tokens), tokens.size, count)
-            if not is_state or not getattr(guarded, function)(context, os.fsencode(path), *rest, *arguments):
-                raise failure(InvalidArgumentError, function, f"{os.fspath(path)}: {_REFUSED}")
-        return tokens[: count[0]].copy()
+        self._sequence(seq_id)
+        data = np.fromfile(path, np.uint8)
+        magic, version, count = data[:12].view(np.uint32).tolist() if data.size >= 12 else (0, 0, 0)
+        expected = (
+            (lib.LLAMA_SESSION_MAGIC, lib.LLAMA_SESSION_VERSION)
+            if seq_id is None
+            else (lib.LLAMA_STATE_SEQ_MAGIC, lib.LLAMA_STATE_SEQ_VERSION)
+        )
+        end = 12 + 4 * count
+        name = os.fspath(path)
+        if (magic, version) != expected or end > data.size:
+            raise InvalidArgumentError(f"{name}: {_REFUSED}")
+        states = [data[end:]]
+        if seq_id is not None:  # in files, the state of one sequence is without this
+            start = np.array([_SEQUENCE_MAGIC, seq_id], np.uint32).view(np.uint8)
+            states.insert(0, np.concatenate([start, data[end:]]))  # an older libllama has it nowhere
+        if not any(self._restore(state, seq_id) for state in states):
+            raise failure(InvalidArgumentError, "llama_state_set_data", f"{name}: {_REFUSED}", 0)
+        return data[12:end].view(np.int32).copy()
 
     def _sequence(self, seq_id: int | None, partial: bool = False) -> tuple[Any, ...]:
         """C's further arguments for one sequence; none for all."""

@@ -71,8 +71,21 @@ class ThreadPool(Handle):
             lib.ggml_threadpool_resume(pool)
 
 
+# So many threads were seen to start.
+_proven = 1
+
+
 def require_threads(argument: str, count: int) -> int:
-    """A number of threads that ggml takes; more would end the process."""
+    """A number of threads that ggml takes and the system can start; more would end the process.
+
+    Calls: rawllama_startable_threads
+    """
+    global _proven
     if not isinstance(count, int) or not 1 <= count <= lib.GGML_MAX_N_THREADS:
         raise InvalidArgumentError(f"{argument}: {count!r} is not from 1 to {lib.GGML_MAX_N_THREADS}")
+    if count > _proven:
+        started = 1 + lib.rawllama_startable_threads(count - 1)
+        if started < count:
+            raise InvalidArgumentError(f"{argument}: {count}, and the system lets this process start {started}; use fewer")
+        _proven = count
     return count

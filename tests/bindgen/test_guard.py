@@ -30,7 +30,7 @@ void api_set(int32_t * target, uint8_t value);
 int32_t api_each(int32_t n, api_visit visit, void * data);
 bool (*api_choose(bool first))(int32_t value, void * data);
 int32_t api_format(const char * format, ...);
-int32_t api_old(void) __attribute__((deprecated("old")));
+int32_t api_old(bool really) __attribute__((deprecated("old")));
 static inline int32_t api_inline(void) { return 1; }
 #ifdef __cplusplus
 }
@@ -54,7 +54,7 @@ int32_t api_each(int32_t n, api_visit visit, void * data) {
 }
 bool (*api_choose(bool))(int32_t, void *) { return nullptr; }
 int32_t api_format(const char *, ...) { return 0; }
-int32_t api_old(void) { return 0; }
+int32_t api_old(bool really) { return really; }
 }
 static int depth;
 static std::string said;

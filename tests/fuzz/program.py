@@ -252,7 +252,7 @@ def corrupt(world: World, slot: int, index: int, value: int) -> None:
 @operation
 def truncate(world: World, slot: int, index: int) -> None:
     if data := world.states.get(slot % SLOTS):
-        del data[index % len(data) :]
+        world.states[slot % SLOTS] = data[: index % len(data)]  # a copy: another thread may be loading it
 
 
 @operation

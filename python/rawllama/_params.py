@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from numbers import Real
@@ -76,9 +77,10 @@ def fill(params: Any, values: Mapping[str, Any]) -> None:
 
 def require_float(argument: str, value: Any) -> float:
     """A finite number that C's float can hold; InvalidArgumentError names `argument` if not."""
-    if not isinstance(value, Real) or not abs(value) <= _LARGEST_FLOAT:
+    number = float(value) if isinstance(value, Real) else math.nan
+    if not abs(number) <= _LARGEST_FLOAT:
         raise InvalidArgumentError(f"{argument}: {value!r} is not a finite number that fits 32 bits")
-    return float(value)
+    return number
 
 
 def kv_overrides_array(overrides: Mapping[str, Override] | None) -> Any:
@@ -124,7 +126,7 @@ def sized_text(write: Callable[[Any, int], int]) -> str:
         buffer = ffi.new("char[]", size)
         length = write(buffer, size)
         if length < size:
-            return ffi.buffer(buffer, max(length, 0))[:].decode("utf-8", "surrogateescape")
+            return bytes(ffi.buffer(buffer, max(length, 0))).decode("utf-8", "surrogateescape")
         size = length + 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -72,5 +73,5 @@ class LoraAdapter(Handle):
 
 def _metadata(adapter: Any) -> Iterator[tuple[str, str]]:
     for index in range(guarded.llama_adapter_meta_count(adapter)):
-        key = sized_text(lambda b, n, i=index: guarded.llama_adapter_meta_key_by_index(adapter, i, b, n))
-        yield key, sized_text(lambda b, n, i=index: guarded.llama_adapter_meta_val_str_by_index(adapter, i, b, n))
+        key = sized_text(partial(guarded.llama_adapter_meta_key_by_index, adapter, index))
+        yield key, sized_text(partial(guarded.llama_adapter_meta_val_str_by_index, adapter, index))

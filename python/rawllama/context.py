@@ -181,7 +181,8 @@ class Context(Handle):
             context = guarded.llama_init_from_model(pointer, params)
             if not context:
                 raise failure(ContextCreateError, "llama_init_from_model", "the context could not be made")
-            runner = lib.rawllama_runner_init(context, [model.n_positions, model.n_embd_inp, model.n_pos])
+            limits = ffi.new("struct rawllama_limits *", [model.n_positions, model.n_embd_inp, model.n_pos])
+            runner = lib.rawllama_runner_init(context, limits[0])
             super().__init__(context, functools.partial(_free, runner), model)
         self.model = model
         self._runner = runner
@@ -622,7 +623,7 @@ class Context(Handle):
         return rows if wanted.ndim else rows[0]
 
     @contextmanager
-    def lend_embeddings(self) -> Iterator[memoryview]:
+    def lend_embeddings(self) -> Iterator[memoryview[float]]:
         """Lend the rows of all outputs without a copy, until the `with` block ends; nothing else can be done meanwhile.
 
         Yields
@@ -644,14 +645,14 @@ class Context(Handle):
             yield view
 
     @contextmanager
-    def lend_logits(self) -> Iterator[memoryview]:
+    def lend_logits(self) -> Iterator[memoryview[float]]:
         """Lend the logits of all outputs, as `lend_embeddings`: shape (n_outputs, n_vocab). Calls: llama_get_logits."""
         self._require_logits()
         with self._lend(guarded.llama_get_logits, self._n_vocab) as view:
             yield view
 
     @contextmanager
-    def _lend(self, function: Callable[[Any], Any], width: int) -> Iterator[memoryview]:
+    def _lend(self, function: Callable[[Any], Any], width: int) -> Iterator[memoryview[float]]:
         with self._used as context:
             start = function(context)
             count = self.n_outputs

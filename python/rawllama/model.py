@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -429,5 +430,5 @@ def _buft_overrides(places: Mapping[str, str] | None) -> tuple[Any, list[Any]] |
 
 def _metadata(model: Any) -> Iterator[tuple[str, str]]:
     for index in range(guarded.llama_model_meta_count(model)):
-        key = sized_text(lambda b, n, i=index: guarded.llama_model_meta_key_by_index(model, i, b, n))
-        yield key, sized_text(lambda b, n, i=index: guarded.llama_model_meta_val_str_by_index(model, i, b, n))
+        key = sized_text(partial(guarded.llama_model_meta_key_by_index, model, index))
+        yield key, sized_text(partial(guarded.llama_model_meta_val_str_by_index, model, index))

@@ -89,8 +89,8 @@ def quantize(
     fill(params, {
         "nthread": _threads(nthread, (ftype, output_tensor_type, token_embedding_type, *(tt_overrides or {}).values())),
         "ftype": enum_value("ftype", "LLAMA_FTYPE_", ftype),
-        "output_tensor_type": _weight_type("output_tensor_type", output_tensor_type),
-        "token_embedding_type": _weight_type("token_embedding_type", token_embedding_type),
+        "output_tensor_type": output_tensor_type and _weight_type("output_tensor_type", output_tensor_type),
+        "token_embedding_type": token_embedding_type and _weight_type("token_embedding_type", token_embedding_type),
         "allow_requantize": allow_requantize,
         "quantize_output_tensor": quantize_output_tensor,
         "only_copy": only_copy,
@@ -107,9 +107,9 @@ def quantize(
             raise failure(LlamaError, "llama_model_quantize", f"{os.fspath(source)} could not be quantised", code)
 
 
-def _weight_type(argument: str, value: Name | None) -> int | None:
+def _weight_type(argument: str, value: Name) -> int:
     number = enum_value(argument, "GGML_TYPE_", value)
-    if number is not None and not is_weight_type(number):
+    if not is_weight_type(number):
         raise InvalidArgumentError(f"{argument}: no weights are of the type {value!r}")
     return number
 

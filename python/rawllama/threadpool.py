@@ -86,6 +86,6 @@ def require_threads(argument: str, count: int) -> int:
     if count > _proven:
         started = 1 + lib.rawllama_startable_threads(count - 1)
         if started < count:
-            raise InvalidArgumentError(f"{argument}: {count}, and the system lets this process start {started}; use fewer")
+            raise InvalidArgumentError(f"{argument}: {count}, and the system lets this process start {started} only")
         _proven = count
     return count

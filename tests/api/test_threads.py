@@ -30,7 +30,7 @@ def test_more_threads_than_the_system_starts() -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 513, 2.0, None, "2"])
 def test_numbers_that_are_none(count: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="n_threads: .* is not from 1 to 512"):
+    with pytest.raises(InvalidArgumentError, match=r"n_threads: .* is not from 1 to 512"):
         require_threads("n_threads", count)
-    with pytest.raises(InvalidArgumentError, match="n_threads: .* is not from 1 to 512"):
+    with pytest.raises(InvalidArgumentError, match=r"n_threads: .* is not from 1 to 512"):
         ThreadPool(count)

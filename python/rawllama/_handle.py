@@ -91,7 +91,7 @@ class Handle:
     @property
     def usable(self) -> bool:
         """Whether it is open, and has not failed inside the library."""
-        return self._pointer is not None and self._failed is None
+        return not self.closed and self._failed is None
 
     @property
     def c(self) -> Any:

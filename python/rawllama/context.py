@@ -436,20 +436,29 @@ class Context(Handle):
         return self._has_encoder and not self._has_decoder
 
     def _run(self, batch: Batch, *, encode: bool) -> None:
-        one_ubatch = not self._causal or (self._embeddings and self.pooling_type in _WITHIN_UBATCH)
-        function = "llama_encode" if encode else "llama_decode"
-        with self._used, ExitStack() as stack:
+        if not self._pools:
+            self._compute(batch, encode)
+            return
+        with ExitStack() as stack:
             for pool in self._pools:  # two contexts must not compute with one pool
                 stack.enter_context(pool._used)
+            self._compute(batch, encode)
+
+    def _compute(self, batch: Batch, encode: bool) -> None:
+        one_ubatch = not self._causal or (self._embeddings and self.pooling_type in _WITHIN_UBATCH)
+        with self._used:
             code = lib.rawllama_run(
                 self._runner, batch.c, encode or not self._has_memory, one_ubatch, on_main_thread(), self._outcome
             )
-            if code == 0:
-                self._encoded = encode
-                return
-            if code == lib.RAWLLAMA_CAUGHT:
-                raise caught(function)
-        raise self._refusal() if code == lib.RAWLLAMA_REFUSED else decode_failure(function, code)
+            if code != 0:
+                raise self._failure("llama_encode" if encode else "llama_decode", code)
+            self._encoded = encode
+
+    def _failure(self, function: str, code: int) -> LlamaError:
+        """The exception for what rawllama_run returned."""
+        if code == lib.RAWLLAMA_CAUGHT:
+            return caught(function)
+        return self._refusal() if code == lib.RAWLLAMA_REFUSED else decode_failure(function, code)
 
     def _refusal(self) -> InvalidBatchError:
         """What rawllama_run found wrong with a batch."""

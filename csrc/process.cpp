@@ -198,7 +198,8 @@ bool take_seq_ids(rawllama_runner & runner, const rawllama_batch & batch, int32_
 }
 
 // Copy a batch into the runner.
-bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, rawllama_outcome & outcome) {
+bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, bool all_outputs,
+          rawllama_outcome & outcome) {
     const int32_t n_vocab   = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(runner.ctx)));
     const int32_t n_seq_max = static_cast<int32_t>(llama_n_seq_max(runner.ctx));
 
@@ -219,9 +220,12 @@ bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, raw
         in.pos      = runner.pos.data();
         in.seq_id   = runner.seq_id.data();
         in.n_seq_id = static_cast<int32_t>(runner.seq_id.size());
-        in.output   = batch.batch.logits[i] != 0;
+        in.output   = all_outputs || batch.batch.logits[i] != 0;
         outcome.n_outputs += in.output;
         runner.copy.add(in);
+    }
+    if (outcome.n_outputs > runner.limits.n_outputs) {
+        return refuse(outcome, RAWLLAMA_FAULT_N_OUTPUTS, 0, outcome.n_outputs, runner.limits.n_outputs);
     }
     return true;
 }
@@ -267,6 +271,7 @@ int32_t rawllama_run(
       const struct rawllama_batch * batch,
                              bool   encode,
                              bool   one_ubatch,
+                             bool   all_outputs,
                              bool   interruptible,
           struct rawllama_outcome * outcome) {
     *outcome = {};
@@ -277,7 +282,7 @@ int32_t rawllama_run(
     bool          taken  = false;
     bool          caught = true;
     guard([&] {
-        taken  = take(*runner, *batch, n, *outcome);
+        taken  = take(*runner, *batch, n, all_outputs, *outcome);
         caught = false;
     });
     if (caught || !taken) {

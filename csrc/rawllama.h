@@ -107,6 +107,7 @@ enum rawllama_fault_kind {
     RAWLLAMA_FAULT_CAPACITY,   // n_tokens is negative or more than the arrays hold
     RAWLLAMA_FAULT_N_BATCH,    // more tokens than n_batch
     RAWLLAMA_FAULT_N_UBATCH,   // more tokens than n_ubatch where all must be in one
+    RAWLLAMA_FAULT_N_OUTPUTS,  // more outputs than n_outputs_max
     RAWLLAMA_FAULT_TOKEN,      // no token of the vocabulary
     RAWLLAMA_FAULT_POS,        // negative, or not below what the model has learned
     RAWLLAMA_FAULT_N_SEQ_ID,   // number of sequence ids
@@ -118,7 +119,7 @@ enum rawllama_fault_kind {
 // What rawllama_run did.
 struct rawllama_outcome {
     int32_t n_tokens;   // computed; 0 if the call failed
-    int32_t n_outputs;  // of these, flagged as output
+    int32_t n_outputs;  // rows that it gave
     enum rawllama_fault_kind kind;  // this and the rest: where RAWLLAMA_REFUSED was returned
     int32_t index;                  // of the token
     int32_t value;
@@ -130,6 +131,7 @@ struct rawllama_limits {
     int32_t n_positions;  // that the model has learned; 0 if it takes any
     int32_t n_embd;       // floats a row of embd
     int32_t n_pos;        // positions a row of embd
+    int32_t n_outputs;    // outputs a batch
 };
 
 // What rawllama_run returns beside llama_decode's and llama_encode's codes.
@@ -141,12 +143,14 @@ struct rawllama_runner * rawllama_runner_init(struct llama_context * ctx, struct
 void rawllama_runner_free(struct rawllama_runner * runner);
 
 // Check and copy the batch, then llama_encode or llama_decode. Python may change the arrays meanwhile: nothing is read
-// again after it was checked. `one_ubatch`: all tokens must fit into one. `interruptible`: Ctrl-C ends it, with 2.
+// again after it was checked. `one_ubatch`: all tokens must fit into one. `all_outputs`: each token is an output, flagged
+// or not. `interruptible`: Ctrl-C ends it, with 2.
 int32_t rawllama_run(
            struct rawllama_runner * runner,
       const struct rawllama_batch * batch,
                              bool   encode,
                              bool   one_ubatch,
+                             bool   all_outputs,
                              bool   interruptible,
           struct rawllama_outcome * outcome);
 

@@ -106,10 +106,13 @@ class Handle:
     def close(self) -> None:
         """Close what depends on this object, then free it; a second time does nothing.
 
+        Where a context still uses it (an adapter, a thread pool), it is freed when that lets it go; computing raises
+        ClosedError until then.
+
         Raises
         ------
         BorrowedError
-            A view of its memory is lent out, or another object uses it.
+            A view of its memory is lent out.
         ConcurrentUseError
             Another thread is using it.
         """
@@ -129,9 +132,6 @@ class Handle:
                     return None
                 if self._lent:
                     raise BorrowedError(f"memory of this {type(self).__name__} is lent out; end that first")
-                if borrowers := _open(self._borrowers):
-                    words = f"{borrowers[0]!r} uses this {type(self).__name__}; take it away there first"
-                    raise BorrowedError(words)
                 if self._users:
                     raise ConcurrentUseError(f"another thread uses this {type(self).__name__}; close it afterwards")
                 if _open(self._children):  # another thread has made one meanwhile

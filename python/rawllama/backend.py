@@ -75,13 +75,16 @@ def device(name: str) -> Device:
     return _describe(device_pointer(name))
 
 
-def device_pointer(name: str) -> Any:
+def device_pointer(name: str, argument: str = "device") -> Any:
     """The `ggml_backend_dev_t` of that name. Raises as `device`. Calls: ggml_backend_dev_get, ggml_backend_dev_name."""
-    return _by_name("device", name, ((_name(one), one) for one in _devices()))
+    return _by_name(argument, name, ((_name(one), one) for one in _devices()))
 
 
-def buffer_type(name: str) -> Any:
+def buffer_type(name: str, argument: str = "buffer type") -> Any:
     """The `ggml_backend_buffer_type_t` of that name, or of the device of that name, for `tensor_buft_overrides`.
+
+    Memory for some tensors only, as `CPU_REPACK`, is not among them: libllama would end the process for all others, and
+    uses it by itself where `use_extra_bufts` is on.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def buffer_type(name: str) -> Any:
 
     Calls: ggml_backend_dev_buffer_type, ggml_backend_dev_host_buffer_type, ggml_backend_buft_name
     """
-    return _by_name("buffer type", name, _buffer_types())
+    return _by_name(argument, name, _buffer_types())
 
 
 def features() -> dict[str, dict[str, str]]:
@@ -182,24 +185,15 @@ def _describe(pointer: Any) -> Device:
 
 
 def _buffer_types() -> Iterator[tuple[str, Any]]:
-    """Each buffer type by its own name and by its device's, those that only some tensors can use included."""
+    """Each buffer type by its own name and by its device's."""
     for one in _devices():
         default = lib.ggml_backend_dev_buffer_type(one)
         host = lib.ggml_backend_dev_host_buffer_type(one)
-        found = [pointer for pointer in (default, host, *_extra_buffer_types(one)) if pointer]
+        found = [pointer for pointer in (default, host) if pointer]
         if default:
             yield _name(one), default
         for pointer in found:
             yield text(lib.ggml_backend_buft_name(pointer)) or "", pointer
-
-
-def _extra_buffer_types(pointer: Any) -> Iterator[Any]:
-    registry = lib.ggml_backend_dev_backend_reg(pointer)
-    get = _function(registry, "ggml_backend_dev_get_extra_bufts") if registry else None
-    found = get(pointer) if get else None
-    while found and found[0]:
-        yield found[0]
-        found += 1
 
 
 def _features(registry: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ._params import Name, enum_name, enum_value, fill, require_float
 from .batch import Batch, require_int32
 from .errors import (
     BorrowedError,
+    ClosedError,
     ContextCreateError,
     InvalidArgumentError,
     InvalidBatchError,
@@ -51,6 +52,7 @@ _FAULTS = {
         "{value} tokens must be computed at once, and n_ubatch is {limit}",
         "split it between sequences, or make the Context with a larger n_ubatch and n_batch",
     ),
+    lib.RAWLLAMA_FAULT_N_OUTPUTS: ("{value} outputs, and n_outputs_max is {limit}", "flag fewer, or split the batch"),
     lib.RAWLLAMA_FAULT_TOKEN: ("token[{index}] is {value}, and the vocabulary has {limit}", "use ids from 0 to {last}"),
     lib.RAWLLAMA_FAULT_POS: (
         "pos of token {index} is {value}, and positions are from 0 to {last}",
@@ -175,19 +177,24 @@ class Context(Handle):
         for name, value in (("rope_freq_base", rope_freq_base), ("rope_freq_scale", rope_freq_scale)):
             if value is not None and value < 0:
                 raise InvalidArgumentError(f"{name}: {value} is negative; 0 is the model's own")
+        if n_batch == 0:
+            raise InvalidArgumentError("n_batch: 0 leaves no room for a token")
+        if n_outputs_max and not model.has_encoder and n_outputs_max < (n_seq_max or params.n_seq_max):
+            raise InvalidArgumentError(f"n_outputs_max: {n_outputs_max} is less than n_seq_max; libllama needs one each")
         if model.vocab_only:
             raise InvalidArgumentError("model: it was loaded with vocab_only=True; load it with its weights")
         with model._used as pointer:
             context = guarded.llama_init_from_model(pointer, params)
             if not context:
                 raise failure(ContextCreateError, "llama_init_from_model", "the context could not be made")
-            limits = ffi.new("struct rawllama_limits *", [model.n_positions, model.n_embd_inp, model.n_pos])
+            # libllama ignores n_outputs_max for encoders, and asserts it for each batch where it is given.
+            most = 2**31 - 1 if model.has_encoder or not n_outputs_max else n_outputs_max
+            limits = ffi.new("struct rawllama_limits *", [model.n_positions, model.n_embd_inp, model.n_pos, most])
             runner = lib.rawllama_runner_init(context, limits[0])
             super().__init__(context, functools.partial(_free, runner), model)
         self.model = model
         self._runner = runner
         self._outcome = ffi.new("struct rawllama_outcome *")
-        self._encoded = False
         self._embeddings = bool(params.embeddings)
         #: Whether all sequences share one cache.
         self.kv_unified = bool(params.kv_unified)
@@ -436,6 +443,9 @@ class Context(Handle):
         return self._has_encoder and not self._has_decoder
 
     def _run(self, batch: Batch, *, encode: bool) -> None:
+        for adapter in self._adapters:
+            if adapter.closed:
+                raise ClosedError(f"{adapter!r}, which this context uses, is closed; call set_adapters() without it")
         if not self._pools:
             self._compute(batch, encode)
             return
@@ -448,11 +458,16 @@ class Context(Handle):
         one_ubatch = not self._causal or (self._embeddings and self.pooling_type in _WITHIN_UBATCH)
         with self._used:
             code = lib.rawllama_run(
-                self._runner, batch.c, encode or not self._has_memory, one_ubatch, on_main_thread(), self._outcome
+                self._runner,
+                batch.c,
+                encode or not self._has_memory,
+                one_ubatch,
+                encode or self._embeddings,
+                on_main_thread(),
+                self._outcome,
             )
             if code != 0:
                 raise self._failure("llama_encode" if encode else "llama_decode", code)
-            self._encoded = encode
 
     def _failure(self, function: str, code: int) -> LlamaError:
         """The exception for what rawllama_run returned."""
@@ -521,7 +536,7 @@ class Context(Handle):
     @property
     def n_outputs(self) -> int:
         """Rows that the last batch gave: of all tokens with embeddings on, else of those that were flagged."""
-        return int(self._outcome.n_tokens if self._embeddings or self._encoded else self._outcome.n_outputs)
+        return int(self._outcome.n_outputs)
 
     def get_embeddings_seq(self, seq_ids: int | ArrayLike | None = None) -> NDArray[np.float32]:
         """Pooled embeddings of sequences of the last batch, or their scores with pooling `rank`.

@@ -406,7 +406,7 @@ def _devices(names: Sequence[str] | None) -> Any:
     """A list of devices that ends with NULL."""
     if names is None:
         return None
-    return ffi.new("ggml_backend_dev_t[]", [*map(backend.device_pointer, names), ffi.NULL])
+    return ffi.new("ggml_backend_dev_t[]", [*(backend.device_pointer(name, "devices") for name in names), ffi.NULL])
 
 
 def _tensor_split(shares: Sequence[float] | None) -> Any:
@@ -423,7 +423,7 @@ def _buft_overrides(places: Mapping[str, str] | None) -> tuple[Any, list[Any]] |
     if places is None:
         return None
     patterns = [ffi.new("char[]", c_string(pattern, "tensor_buft_overrides")) for pattern in places]
-    types = [backend.buffer_type(name) for name in places.values()]
+    types = [backend.buffer_type(name, "tensor_buft_overrides") for name in places.values()]
     rows = [*zip(patterns, types, strict=True), (ffi.NULL, ffi.NULL)]
     return ffi.new("struct llama_model_tensor_buft_override[]", rows), patterns
 

@@ -22,7 +22,8 @@ class ThreadPool(Handle):
     poll
         How eagerly they wait for work, 0 (sleep) to 100 (spin).
     cpus
-        Numbers of the processors that they may run on; all by default.
+        Numbers of the processors that they may run on; all by default. In a build with OpenMP the thread that calls
+        computes too, and stays on them afterwards.
     strict_cpu
         One processor a thread.
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from rawllama import LIBRARIES, LlamaError, backend, ffi, lib
+from rawllama import LIBRARIES, InvalidArgumentError, LlamaError, backend, ffi, lib
 from rawllama.raw import PACKAGE
 
 
@@ -62,10 +62,10 @@ def test_buffer_types() -> None:
         assert pointer
 
 
-@pytest.mark.skipif("GGML_CPU_REPACK" not in backend.build().get("ggml_options", ""), reason="built without repacking")
-def test_extra_buffer_types() -> None:
-    memory = backend.buffer_type("CPU_REPACK")
-    assert ffi.string(lib.ggml_backend_buft_name(memory)) == b"CPU_REPACK"
+def test_no_memory_for_some_tensors_only() -> None:
+    """libllama would end the process for all other tensors."""
+    with pytest.raises(InvalidArgumentError, match="'CPU_REPACK' is none of CPU"):
+        backend.buffer_type("CPU_REPACK")
 
 
 def test_features_are_those_of_the_summary() -> None:

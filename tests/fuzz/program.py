@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rawllama import LlamaError
+from rawllama import LlamaError, NativeAssertError
 from rawllama.adapter import LoraAdapter
 from rawllama.batch import Batch
 from rawllama.context import Context
@@ -74,6 +74,8 @@ class World:
                 _OPERATIONS[name](self, *arguments)
             except _Missing:
                 pass  # no operation
+            except NativeAssertError as error:  # which, so that a check before the call can be thought of
+                self.outcomes[str(error).partition("GGML_ASSERT")[2][:80] or str(error)[:120]] += 1
             except LlamaError as error:
                 self.outcomes[type(error).__name__] += 1
             else:

@@ -180,7 +180,7 @@ class Context(Handle):
         if n_batch == 0:
             raise InvalidArgumentError("n_batch: 0 leaves no room for a token")
         if n_outputs_max and not model.has_encoder and n_outputs_max < (n_seq_max or params.n_seq_max):
-            raise InvalidArgumentError(f"n_outputs_max: {n_outputs_max} is less than n_seq_max; libllama needs one each")
+            raise InvalidArgumentError(f"n_outputs_max: {n_outputs_max} is less than n_seq_max, which needs as many")
         if model.vocab_only:
             raise InvalidArgumentError("model: it was loaded with vocab_only=True; load it with its weights")
         with model._used as pointer:

@@ -23,6 +23,13 @@ _INTERMEDIATE = (lib.GGML_TYPE_Q8_1, lib.GGML_TYPE_Q8_K)
 # Added or multiplied element by element, where ggml takes nothing but F32. Converters write nothing else.
 _F32_ONLY = (".bias", "norm.weight", "token_types.weight", "conv1d.weight", "shortconv.conv.weight", ".ssm_a", ".ssm_d")
 _ADAPTER = (".lora_a", ".lora_b")
+# What all layers use that have none of their own. A file without any tensors is a vocabulary.
+_USED = {
+    "t5": ("enc.blk.0.attn_rel_b.weight", "dec.blk.0.attn_rel_b.weight"),
+    "t5encoder": ("enc.blk.0.attn_rel_b.weight",),
+}
+# Ten times what any model has: libllama makes room for all of them, whether the file has them or not.
+_MAX_TOKENS = 10_000_000
 # DeepSeek's table of experts by token is made of integers, as it should be.
 _TABLES = ("tid2eid.weight",)
 
@@ -52,7 +59,7 @@ def read(source: Source) -> ModelFile:
         The tensor or the key, and what is wrong with it.
 
     Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_get_val_u32,
-    gguf_find_tensor, gguf_get_tensor_ne, llama_split_prefix, llama_split_path
+    gguf_get_val_str, gguf_get_arr_str, gguf_find_tensor, gguf_get_tensor_ne, llama_split_prefix, llama_split_path
     """
     files = [_read(source), *map(_read, _other_splits(source))]
     return ModelFile(max(file.positions for file in files), max(file.scores for file in files))
@@ -62,18 +69,38 @@ def _read(source: Source) -> ModelFile:
     with _opened(source) as file:
         if not file:
             return ModelFile()  # libllama says why, better than this could
-        for index in range(lib.gguf_get_n_tensors(file)):
-            name = _string(lib.gguf_get_tensor_name(file, index))
-            kind = lib.gguf_get_tensor_type(file, index)
-            if not _fits(name, kind):
-                words = f"the tensor {name} cannot be of the type {_string(lib.ggml_type_name(kind))}"
-                raise ModelLoadError(f"{_name(source)} is damaged: {words}")
-        for key, value in _numbers(file):
-            if not is_possible(key, value):
-                raise ModelLoadError(f"{_name(source)} is damaged: {key} cannot be {value}")
+        for fault in _faults(file):
+            raise ModelLoadError(f"{_name(source)} is damaged: {fault}")
         return ModelFile(
             _rows(file, b"position_embd.weight"), _rows(file, b"cls.output.weight") or _rows(file, b"cls.weight")
         )
+
+
+def _faults(file: Any) -> Iterator[str]:
+    """What is wrong with it."""
+    for index in range(lib.gguf_get_n_tensors(file)):
+        name = _string(lib.gguf_get_tensor_name(file, index))
+        kind = lib.gguf_get_tensor_type(file, index)
+        if not _fits(name, kind):
+            yield f"the tensor {name} cannot be of the type {_string(lib.ggml_type_name(kind))}"
+    for key, value in _numbers(file):
+        if not is_possible(key, value):
+            yield f"{key} cannot be {value}"
+    if lib.gguf_find_key(file, b"split.count") < 0:  # else the rest is in another file
+        yield from _missing(file)
+    if _text(file, b"tokenizer.ggml.model") == "rwkv" and not _has_all_starts(_texts(file, b"tokenizer.ggml.tokens")):
+        yield "tokenizer.ggml.tokens has a token whose first byte is no token"
+
+
+def _missing(file: Any) -> Iterator[str]:
+    """What libllama takes for optional, and then uses."""
+    architecture = _text(file, b"general.architecture")
+    heads = f"{architecture}.attention.head_count"
+    if architecture.endswith("bert") and lib.gguf_find_key(file, heads.encode()) < 0:
+        yield f"{heads} is missing"  # it divides by it
+    for tensor in _USED.get(architecture, ()):
+        if lib.gguf_get_n_tensors(file) and lib.gguf_find_tensor(file, tensor.encode()) < 0:
+            yield f"the tensor {tensor} is missing"
 
 
 def _other_splits(source: Source) -> Iterator[str]:
@@ -157,7 +184,35 @@ def is_possible(key: str, value: float) -> bool:
     """Whether a number of the metadata can be what it says; libllama would compute with it on its threads."""
     if key.endswith("epsilon"):
         return 0 <= value < math.inf
+    if key.endswith(".vocab_size"):
+        return value <= _MAX_TOKENS
     return value != 0 or not key.endswith("bert.attention.head_count")  # it divides by it
+
+
+def _has_all_starts(tokens: list[bytes]) -> bool:
+    """Whether each first byte is a token by itself. RWKV's tokenizer goes on forever where no token fits.
+
+    Tokens are written with escapes: each way to write a byte is one.
+    """
+    starts = {token[: 4 if token[:2] == b"\\x" else 1 + (token[:1] == b"\\")] for token in tokens}
+    return starts <= set(tokens)
+
+
+def _text(file: Any, key: bytes) -> str:
+    """A string of the metadata, empty if it is not there."""
+    index = lib.gguf_find_key(file, key)
+    is_text = index >= 0 and lib.gguf_get_kv_type(file, index) == lib.GGUF_TYPE_STRING
+    return _string(lib.gguf_get_val_str(file, index)) if is_text else ""
+
+
+def _texts(file: Any, key: bytes) -> list[bytes]:
+    """A list of strings of the metadata, empty if it is not there."""
+    index = lib.gguf_find_key(file, key)
+    if index < 0 or lib.gguf_get_kv_type(file, index) != lib.GGUF_TYPE_ARRAY:
+        return []
+    if lib.gguf_get_arr_type(file, index) != lib.GGUF_TYPE_STRING:
+        return []
+    return [ffi.string(lib.gguf_get_arr_str(file, index, i)) for i in range(lib.gguf_get_arr_n(file, index))]
 
 
 def _numbers(file: Any) -> Iterator[tuple[str, float]]:

@@ -23,7 +23,7 @@ from rawllama.model import Model
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.models import tiny
 
-ROUNDS = 61
+ROUNDS = 1001
 
 
 def microseconds(function: Callable[[], object], count: int) -> float:
@@ -57,7 +57,7 @@ def main() -> None:
 
         fill()
         context.decode(batch)
-        parts = compare({"fill 512 tokens": fill, "read 16 rows": lambda: context.get_embeddings_seq(ids)}, 500)
+        parts = compare({"fill 512 tokens": fill, "read 16 rows": lambda: context.get_embeddings_seq(ids)}, 20)
         for name, time_us in parts.items():
             print(f"{name:28} {time_us:8.2f} us")
         print(f"{'both':28} {sum(parts.values()):8.2f} us")
@@ -71,7 +71,7 @@ def main() -> None:
                     "lib.llama_decode": lambda struct=struct: lib.llama_decode(pointer, struct),
                     "Context.decode": lambda which=which: context.decode(which),
                 },
-                200 if which is one else 5,
+                10 if which is one else 1,
             )
             bare, ours = sides.values()
             print(f"{name}: lib.llama_decode {bare:.2f} us, Context.decode {ours:.2f} us, added {ours - bare:+.2f} us")

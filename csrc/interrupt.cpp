@@ -42,23 +42,25 @@ void on_interrupt(int number, siginfo_t * info, void * context) {
     interrupted = true;
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(number, info, context);
-    } else {
+    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         previous.sa_handler(number);
     }
 }
 
 bool install() {
-    // Whoever ignores the signal, or lets it end the process, shall have that.
-    if (sigaction(SIGINT, nullptr, &previous) != 0) {
-        return false;
-    }
-    if (!(previous.sa_flags & SA_SIGINFO) && (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN)) {
-        return false;
-    }
-    struct sigaction ours = previous;
+    struct sigaction ours = {};
     ours.sa_sigaction     = on_interrupt;
-    ours.sa_flags |= SA_SIGINFO;
-    return sigaction(SIGINT, &ours, nullptr) == 0;
+    ours.sa_flags         = SA_SIGINFO | SA_ONSTACK;
+    if (sigaction(SIGINT, &ours, &previous) != 0) {
+        return false;
+    }
+    // Whoever ignores the signal, or lets it end the process, shall have that.
+    const bool handled = (previous.sa_flags & SA_SIGINFO) ||
+                         (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN);
+    if (!handled) {
+        sigaction(SIGINT, &previous, nullptr);
+    }
+    return handled;
 }
 
 void uninstall() {

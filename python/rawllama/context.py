@@ -21,6 +21,7 @@ from .errors import (
     InvalidArgumentError,
     InvalidBatchError,
     LlamaError,
+    NativeAssertError,
     decode_failure,
     failure,
 )
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 # Poolings that see one ubatch of a sequence at a time; `last` and `rank` take their row from the last one.
 _WITHIN_UBATCH = ("mean", "cls")
+_rawllama_run = lib.rawllama_run  # looked up once: a decode of one token takes microseconds
 # Models that compute logits or embeddings, never both.
 _EITHER_OR = ("lfm2", "lfm2moe")
 # What rawllama_run finds wrong with a batch, and what to do about it.
@@ -224,6 +226,7 @@ class Context(Handle):
         self.n_rs_seq: int = guarded.llama_n_rs_seq(context) if hasattr(lib, "llama_n_rs_seq") else 0
         #: The pooling in force: `none`, `mean`, `cls`, `last` or `rank`.
         self.pooling_type: str = enum_name("LLAMA_POOLING_TYPE_", guarded.llama_pooling_type(context))
+        self._within_ubatch = self.pooling_type in _WITHIN_UBATCH
         if self.pooling_type == "rank" and not self.model.has_scores:
             raise InvalidArgumentError(f"pooling_type: {self.model.description} has no layer that gives scores")
 
@@ -394,13 +397,13 @@ class Context(Handle):
         """
         if self._is_both:
             raise InvalidArgumentError("batch: this model has an encoder and a decoder; call encode() or decode()")
-        self._run(batch, encode=self._only_encodes)
+        self._run(batch, self._only_encodes)
 
     def encode(self, batch: Batch) -> None:
         """Compute without memory, each token seeing all of its sequence. Raises as `decode`. Calls: llama_encode."""
         if self._has_memory and not self._has_encoder:
             raise InvalidArgumentError("batch: this model has no encoder; call decode()")
-        self._run(batch, encode=True)
+        self._run(batch, True)
 
     def decode(self, batch: Batch) -> None:
         """Compute a batch and remember it. Results are those of the last batch.
@@ -424,7 +427,10 @@ class Context(Handle):
         """
         if not self._has_decoder:
             raise InvalidArgumentError("batch: this model has no decoder; call encode()")
-        self._run(batch, encode=False)
+        if self._adapters or self._pools:
+            self._run(batch, False)
+        else:
+            self._compute(batch, False)
 
     @functools.cached_property
     def _has_encoder(self) -> bool:
@@ -442,40 +448,42 @@ class Context(Handle):
     def _only_encodes(self) -> bool:
         return self._has_encoder and not self._has_decoder
 
-    def _run(self, batch: Batch, *, encode: bool) -> None:
+    def _run(self, batch: Batch, encode: bool) -> None:
         for adapter in self._adapters:
             if adapter.closed:
                 raise ClosedError(f"{adapter!r}, which this context uses, is closed; call set_adapters() without it")
-        if not self._pools:
-            self._compute(batch, encode)
-            return
         with ExitStack() as stack:
             for pool in self._pools:  # two contexts must not compute with one pool
                 stack.enter_context(pool._used)
             self._compute(batch, encode)
 
     def _compute(self, batch: Batch, encode: bool) -> None:
-        one_ubatch = not self._causal or (self._embeddings and self.pooling_type in _WITHIN_UBATCH)
-        with self._used:
-            code = lib.rawllama_run(
+        self._acquire()
+        try:
+            code = _rawllama_run(
                 self._runner,
                 batch.c,
                 encode or not self._has_memory,
-                one_ubatch,
+                not self._causal or (self._within_ubatch and self._embeddings),
                 encode or self._embeddings,
                 on_main_thread(),
                 self._outcome,
             )
             if code != 0:
                 raise self._failure("llama_encode" if encode else "llama_decode", code)
+        except NativeAssertError as error:
+            self._failed = error
+            raise
+        finally:
+            self._release()
 
     def _failure(self, function: str, code: int) -> LlamaError:
         """The exception for what rawllama_run returned."""
         if code == lib.RAWLLAMA_CAUGHT:
             return caught(function)
-        return self._refusal() if code == lib.RAWLLAMA_REFUSED else decode_failure(function, code)
+        return self._fault() if code == lib.RAWLLAMA_REFUSED else decode_failure(function, code)
 
-    def _refusal(self) -> InvalidBatchError:
+    def _fault(self) -> InvalidBatchError:
         """What rawllama_run found wrong with a batch."""
         fault = self._outcome
         what, remedy = _FAULTS[fault.kind]
@@ -515,7 +523,7 @@ class Context(Handle):
         batch = Batch(1)
         vocab = self.model.vocab
         batch.add_sequence([vocab.bos if vocab.bos is not None else vocab.eos or 0])
-        self._run(batch, encode=self._has_encoder)
+        self._run(batch, self._has_encoder)
         if memory is not None:
             memory.clear()
         with self._used:

@@ -59,7 +59,8 @@ def read(source: Source) -> ModelFile:
         The tensor or the key, and what is wrong with it.
 
     Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_get_val_u32,
-    gguf_get_val_str, gguf_get_arr_str, gguf_find_tensor, gguf_get_tensor_ne, llama_split_prefix, llama_split_path
+    gguf_get_val_str, gguf_get_arr_data, gguf_get_arr_str, gguf_find_tensor, gguf_get_tensor_ne, llama_split_prefix,
+    llama_split_path
     """
     files = [_read(source), *map(_read, _other_splits(source))]
     return ModelFile(max(file.positions for file in files), max(file.scores for file in files))
@@ -88,8 +89,12 @@ def _faults(file: Any) -> Iterator[str]:
             yield f"{key} cannot be {value}"
     if lib.gguf_find_key(file, b"split.count") < 0:  # else the rest is in another file
         yield from _missing(file)
-    if _text(file, b"tokenizer.ggml.model") == "rwkv" and not _has_all_starts(_texts(file, b"tokenizer.ggml.tokens")):
+    tokenizer = _text(file, b"tokenizer.ggml.model")
+    if tokenizer == "rwkv" and not _has_all_starts(_texts(file, b"tokenizer.ggml.tokens")):
         yield "tokenizer.ggml.tokens has a token whose first byte is no token"
+    if tokenizer == "test" and not _texts(file, b"tokenizer.ggml.tokens"):
+        yield "tokenizer.ggml.tokens is empty"  # it divides by their number
+    yield from _wrong_sections(file)
 
 
 def _missing(file: Any) -> Iterator[str]:
@@ -101,6 +106,18 @@ def _missing(file: Any) -> Iterator[str]:
     for tensor in _USED.get(architecture, ()):
         if lib.gguf_get_n_tensors(file) and lib.gguf_find_tensor(file, tensor.encode()) < 0:
             yield f"the tensor {tensor} is missing"
+
+
+def _wrong_sections(file: Any) -> Iterator[str]:
+    """M-RoPE divides the columns of a head among its kinds of positions; ggml checks that on its threads."""
+    architecture = _text(file, b"general.architecture")
+    key = f"{architecture}.rope.dimension_sections"
+    sections, numbers = _integers(file, key.encode()), dict(_numbers(file))
+    heads = numbers.get(f"{architecture}.attention.head_count")
+    width = numbers.get(f"{architecture}.embedding_length", math.inf) / (heads or 1)
+    width = numbers.get(f"{architecture}.attention.key_length", width)
+    if any(sections) and (min(sections) < 0 or not 0 < sum(sections) <= width):
+        yield f"{key} cannot be {sections}"
 
 
 def _other_splits(source: Source) -> Iterator[str]:
@@ -203,6 +220,17 @@ def _text(file: Any, key: bytes) -> str:
     index = lib.gguf_find_key(file, key)
     is_text = index >= 0 and lib.gguf_get_kv_type(file, index) == lib.GGUF_TYPE_STRING
     return _string(lib.gguf_get_val_str(file, index)) if is_text else ""
+
+
+def _integers(file: Any, key: bytes) -> list[int]:
+    """A list of 32-bit integers of the metadata, empty if it is not there."""
+    index = lib.gguf_find_key(file, key)
+    if index < 0 or lib.gguf_get_kv_type(file, index) != lib.GGUF_TYPE_ARRAY:
+        return []
+    if lib.gguf_get_arr_type(file, index) not in (lib.GGUF_TYPE_INT32, lib.GGUF_TYPE_UINT32):
+        return []
+    data = ffi.cast("int32_t *", lib.gguf_get_arr_data(file, index))
+    return list(data[0 : lib.gguf_get_arr_n(file, index)])
 
 
 def _texts(file: Any, key: bytes) -> list[bytes]:

@@ -142,7 +142,7 @@ bool refuse(rawllama_outcome & outcome, rawllama_fault_kind kind, int32_t index,
     return false;
 }
 
-bool fits(const rawllama_runner & runner, const rawllama_batch & batch, int32_t n, bool encode, bool one_ubatch,
+bool fits(const rawllama_runner & runner, const rawllama_batch & batch, int32_t n, bool one_ubatch,
           rawllama_outcome & outcome) {
     const int32_t n_batch  = static_cast<int32_t>(llama_n_batch(runner.ctx));
     const int32_t n_ubatch = static_cast<int32_t>(llama_n_ubatch(runner.ctx));
@@ -155,7 +155,7 @@ bool fits(const rawllama_runner & runner, const rawllama_batch & batch, int32_t 
     if (n > n_batch) {
         return refuse(outcome, RAWLLAMA_FAULT_N_BATCH, 0, n, n_batch);
     }
-    if ((encode || one_ubatch) && n > n_ubatch) {
+    if (one_ubatch && n > n_ubatch) {
         return refuse(outcome, RAWLLAMA_FAULT_N_UBATCH, 0, n, n_ubatch);
     }
     if (batch.n_embd != 0 && batch.n_embd != runner.limits.n_embd) {
@@ -269,26 +269,24 @@ void rawllama_runner_abort(struct rawllama_runner * runner) {
 int32_t rawllama_run(
            struct rawllama_runner * runner,
       const struct rawllama_batch * batch,
-                             bool   encode,
-                             bool   one_ubatch,
-                             bool   all_outputs,
-                             bool   interruptible,
+                          int32_t   flags,
           struct rawllama_outcome * outcome) {
     *outcome = {};
-    const int32_t n = batch->batch.n_tokens;
-    if (!fits(*runner, *batch, n, encode, one_ubatch, *outcome)) {
+    const int32_t n      = batch->batch.n_tokens;
+    const bool    encode = flags & RAWLLAMA_RUN_ENCODE;
+    if (!fits(*runner, *batch, n, encode || (flags & RAWLLAMA_RUN_ONE_UBATCH), *outcome)) {
         return RAWLLAMA_REFUSED;
     }
     bool          taken  = false;
     bool          caught = true;
     guard([&] {
-        taken  = take(*runner, *batch, n, all_outputs, *outcome);
+        taken  = take(*runner, *batch, n, flags & RAWLLAMA_RUN_ALL_OUTPUTS, *outcome);
         caught = false;
     });
     if (caught || !taken) {
         return caught ? RAWLLAMA_CAUGHT : RAWLLAMA_REFUSED;
     }
-    const int32_t code = process(*runner, encode, interruptible);
+    const int32_t code = process(*runner, encode, flags & RAWLLAMA_RUN_INTERRUPTIBLE);
     outcome->n_tokens  = code == 0 ? n : 0;
     outcome->n_outputs = code == 0 ? outcome->n_outputs : 0;
     return code;

@@ -142,16 +142,20 @@ struct rawllama_limits {
 struct rawllama_runner * rawllama_runner_init(struct llama_context * ctx, struct rawllama_limits limits);
 void rawllama_runner_free(struct rawllama_runner * runner);
 
+// How rawllama_run computes, any of them.
+enum rawllama_run_flags {
+    RAWLLAMA_RUN_ENCODE        = 1,  // llama_encode, not llama_decode
+    RAWLLAMA_RUN_ONE_UBATCH    = 2,  // all tokens must fit into one
+    RAWLLAMA_RUN_ALL_OUTPUTS   = 4,  // each token is an output, flagged or not
+    RAWLLAMA_RUN_INTERRUPTIBLE = 8,  // Ctrl-C ends it, with 2
+};
+
 // Check and copy the batch, then llama_encode or llama_decode. Python may change the arrays meanwhile: nothing is read
-// again after it was checked. `one_ubatch`: all tokens must fit into one. `all_outputs`: each token is an output, flagged
-// or not. `interruptible`: Ctrl-C ends it, with 2.
+// again after it was checked.
 int32_t rawllama_run(
            struct rawllama_runner * runner,
       const struct rawllama_batch * batch,
-                             bool   encode,
-                             bool   one_ubatch,
-                             bool   all_outputs,
-                             bool   interruptible,
+                          int32_t   flags,
           struct rawllama_outcome * outcome);
 
 // From any thread: end the run in progress, with 2.

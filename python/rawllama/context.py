@@ -7,10 +7,12 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import interrupt
 from ._handle import Handle
 from ._params import Name, enum_name, enum_value, fill, require_float
 from .batch import Batch, require_int32
@@ -26,7 +28,6 @@ from .errors import (
     failure,
 )
 from .guard import caught, guarded
-from .interrupt import on_main_thread
 from .memory import Memory
 from .raw import ffi, lib
 from .state import State
@@ -226,9 +227,20 @@ class Context(Handle):
         self.n_rs_seq: int = guarded.llama_n_rs_seq(context) if hasattr(lib, "llama_n_rs_seq") else 0
         #: The pooling in force: `none`, `mean`, `cls`, `last` or `rank`.
         self.pooling_type: str = enum_name("LLAMA_POOLING_TYPE_", guarded.llama_pooling_type(context))
-        self._within_ubatch = self.pooling_type in _WITHIN_UBATCH
+        self._set_flags()
         if self.pooling_type == "rank" and not self.model.has_scores:
             raise InvalidArgumentError(f"pooling_type: {self.model.description} has no layer that gives scores")
+
+    def _set_flags(self) -> None:
+        """How rawllama_run is to encode and to decode."""
+        flags = 0
+        if not self._causal or (self._embeddings and self.pooling_type in _WITHIN_UBATCH):
+            flags |= lib.RAWLLAMA_RUN_ONE_UBATCH
+        if self._embeddings:
+            flags |= lib.RAWLLAMA_RUN_ALL_OUTPUTS
+        encode = lib.RAWLLAMA_RUN_ENCODE | lib.RAWLLAMA_RUN_ONE_UBATCH | lib.RAWLLAMA_RUN_ALL_OUTPUTS
+        self._encode_flags = encode
+        self._decode_flags = flags if self._has_memory else encode  # libllama does so itself, without memory
 
     def __repr__(self) -> str:
         return f"<Context {'closed' if self.closed else f'of {self.model.description}'}>"
@@ -255,6 +267,7 @@ class Context(Handle):
         with self._used as context:
             guarded.llama_set_embeddings(context, value)
             self._embeddings = bool(value)
+            self._set_flags()
             self._forget()
 
     @property
@@ -267,6 +280,7 @@ class Context(Handle):
         with self._used as context:
             guarded.llama_set_causal_attn(context, value)
             self._causal = bool(value)
+            self._set_flags()
 
     @property
     def n_threads(self) -> int:
@@ -460,15 +474,10 @@ class Context(Handle):
     def _compute(self, batch: Batch, encode: bool) -> None:
         self._acquire()
         try:
-            code = _rawllama_run(
-                self._runner,
-                batch.c,
-                encode or not self._has_memory,
-                not self._causal or (self._within_ubatch and self._embeddings),
-                encode or self._embeddings,
-                on_main_thread(),
-                self._outcome,
-            )
+            flags = self._encode_flags if encode else self._decode_flags
+            if get_ident() == interrupt.main:
+                flags |= lib.RAWLLAMA_RUN_INTERRUPTIBLE
+            code = _rawllama_run(self._runner, batch.c, flags, self._outcome)
             if code != 0:
                 raise self._failure("llama_encode" if encode else "llama_decode", code)
         except NativeAssertError as error:

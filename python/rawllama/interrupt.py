@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 from .raw import lib
 
-_main = threading.main_thread().ident
+#: The ident of the thread that Ctrl-C reaches.
+main = threading.main_thread().ident
 
 
 def _after_fork() -> None:
-    global _main
-    _main = threading.main_thread().ident
+    global main
+    main = threading.main_thread().ident
 
 
 if hasattr(os, "register_at_fork"):
@@ -23,7 +24,7 @@ if hasattr(os, "register_at_fork"):
 
 def on_main_thread() -> bool:
     """Whether this is the thread that Ctrl-C reaches."""
-    return threading.get_ident() == _main
+    return threading.get_ident() == main
 
 
 @contextmanager

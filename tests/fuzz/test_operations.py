@@ -35,6 +35,7 @@ def test_they_do_something(runner: Runner) -> None:
     assert counts["InvalidArgumentError"] + counts["InvalidBatchError"] > 300, counts
 
 
-@pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
-def test_programs_that_once_ended_the_process(runner: Runner, path: Path) -> None:
-    runner.run(json.loads(path.read_text(encoding="utf-8")))
+def test_programs_that_once_ended_the_process(runner: Runner) -> None:
+    """What campaign.py has kept; nothing so far."""
+    for path in KEPT:
+        runner.run(json.loads(path.read_text(encoding="utf-8")))

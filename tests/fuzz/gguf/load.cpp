@@ -231,7 +231,8 @@ void run(rawllama_runner * runner, int32_t n_vocab, bool encode) {
     batch.capacity       = n;
     batch.n_seq_max      = 1;
     rawllama_outcome outcome;
-    rawllama_run(runner, &batch, encode, true, true, false, &outcome);
+    const int32_t flags = RAWLLAMA_RUN_ONE_UBATCH | RAWLLAMA_RUN_ALL_OUTPUTS | (encode ? RAWLLAMA_RUN_ENCODE : 0);
+    rawllama_run(runner, &batch, flags, &outcome);
 }
 
 // As Context's results: whole rows, of the widths that the model says.

@@ -1,131 +1,11 @@
 // A batch through a context: checked while it is copied, then computed, so that nothing the caller's arrays hold can
 // reach an assert on one of ggml's threads.
 
-#include <atomic>
-#include <vector>
-
 #include "guard.hpp"
-#include "llama.h"
-#include "rawllama.h"
+#include "runner.hpp"
 
-namespace {
-
-struct token_input {
-    llama_token          token;   // or
-    const float *        embd;    // a row, where this is not NULL
-    const llama_pos *    pos;     // as many as the model has a row
-    const llama_seq_id * seq_id;
-    int32_t              n_seq_id;
-    bool                 output;
-};
-
-#ifdef RAWLLAMA_HAS_BATCH_EXT
-
-// The copy goes into the form that llama_decode itself would make of a llama_batch: one conversion less
-// (benchmarks/batch_forms.py).
-class copied_batch {
-  public:
-    explicit copied_batch(llama_context * ctx, const rawllama_limits & limits) :
-        ctx(ctx), n_embd(limits.n_embd), batch(llama_batch_ext_init(ctx)) {}
-
-    ~copied_batch() { llama_batch_ext_free(batch); }
-
-    copied_batch(const copied_batch &)             = delete;
-    copied_batch & operator=(const copied_batch &) = delete;
-
-    void clear() { llama_batch_ext_clear(batch); }
-
-    void add(const token_input & in) {
-        const int32_t index = in.embd ?
-            llama_batch_ext_add_embd(batch, in.seq_id[0], { in.embd, 1, static_cast<size_t>(n_embd) }) :
-            llama_batch_ext_add_token(batch, in.seq_id[0], in.token);
-        for (int32_t i = 1; i < in.n_seq_id; i++) {
-            llama_batch_ext_add_seq(batch, index, in.seq_id[i]);
-        }
-        llama_batch_ext_set_pos(batch, index, in.pos);
-        llama_batch_ext_set_output_logits(batch, index, in.output);
-    }
-
-    int32_t process(bool encode) {
-        return llama_process(ctx, encode ? LLAMA_PROCESS_TYPE_ENCODE : LLAMA_PROCESS_TYPE_DECODE, batch);
-    }
-
-  private:
-    llama_context *   ctx;
-    int32_t           n_embd;
-    llama_batch_ext * batch;
-};
-
-#else  // a llama.cpp from before llama_batch_ext
-
-class copied_batch {
-  public:
-    copied_batch(llama_context * ctx, const rawllama_limits & limits) : ctx(ctx), limits(limits) {}
-
-    void clear() {
-        token.clear();
-        embd.clear();
-        pos.clear();
-        n_seq_id.clear();
-        seq_ids.clear();
-        output.clear();
-    }
-
-    void add(const token_input & in) {
-        if (in.embd) {
-            embd.insert(embd.end(), in.embd, in.embd + limits.n_embd);
-        } else {
-            token.push_back(in.token);
-        }
-        pos.push_back(in.pos[0]);
-        n_seq_id.push_back(in.n_seq_id);
-        seq_ids.emplace_back(in.seq_id, in.seq_id + in.n_seq_id);
-        output.push_back(in.output);
-    }
-
-    int32_t process(bool encode) {
-        std::vector<llama_seq_id *> rows;
-        for (auto & ids : seq_ids) {
-            rows.push_back(ids.data());
-        }
-        llama_batch batch = {};
-        batch.n_tokens    = static_cast<int32_t>(output.size());
-        batch.token       = embd.empty() ? token.data() : nullptr;
-        batch.embd        = embd.empty() ? nullptr : embd.data();
-        batch.pos         = pos.data();
-        batch.n_seq_id    = n_seq_id.data();
-        batch.seq_id      = rows.data();
-        batch.logits      = output.data();
-        return encode ? llama_encode(ctx, batch) : llama_decode(ctx, batch);
-    }
-
-  private:
-    llama_context *                        ctx;
-    rawllama_limits                        limits;
-    std::vector<llama_token>               token;
-    std::vector<float>                     embd;
-    std::vector<llama_pos>                 pos;
-    std::vector<int32_t>                   n_seq_id;
-    std::vector<std::vector<llama_seq_id>> seq_ids;
-    std::vector<int8_t>                    output;
-};
-
-#endif
-
-}  // namespace
-
-struct rawllama_runner {
-    llama_context *           ctx;  // not ours
-    rawllama_limits           limits;
-    copied_batch              copy;
-    std::vector<llama_pos>    pos;     // of one token
-    std::vector<llama_seq_id> seq_id;  // of one token
-    std::atomic<bool>         aborted{ false };
-    std::atomic<bool>         interruptible{ false };
-
-    rawllama_runner(llama_context * ctx, const rawllama_limits & limits) :
-        ctx(ctx), limits(limits), copy(ctx, limits), pos(limits.n_pos) {}
-};
+using rawllama::has;
+using rawllama::token_input;
 
 namespace {
 
@@ -230,25 +110,28 @@ bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, boo
     return true;
 }
 
-int32_t process(rawllama_runner & runner, bool encode, bool interruptible) {
-    runner.aborted       = false;
-    runner.interruptible = interruptible;
-    if (interruptible) {
+}  // namespace
+
+namespace rawllama {
+
+int32_t process(rawllama_runner & runner, int32_t flags) {
+    runner.interruptible = has(flags, RAWLLAMA_RUN_INTERRUPTIBLE);
+    if (runner.interruptible) {
         rawllama_interrupt_begin();
     }
     bool caught = true;
     const int32_t code = guard([&] {
-        const int32_t result = runner.copy.process(encode);
+        const int32_t result = runner.copy.process(has(flags, RAWLLAMA_RUN_ENCODE));
         caught = false;
         return result;
     });
-    if (interruptible) {
+    if (runner.interruptible) {
         rawllama_interrupt_end();
     }
     return caught ? RAWLLAMA_CAUGHT : code;
 }
 
-}  // namespace
+}  // namespace rawllama
 
 extern "C" {
 
@@ -272,21 +155,21 @@ int32_t rawllama_run(
                           int32_t   flags,
           struct rawllama_outcome * outcome) {
     *outcome = {};
-    const int32_t n      = batch->batch.n_tokens;
-    const bool    encode = flags & RAWLLAMA_RUN_ENCODE;
-    if (!fits(*runner, *batch, n, encode || (flags & RAWLLAMA_RUN_ONE_UBATCH), *outcome)) {
+    runner->aborted = false;
+    const int32_t n = batch->batch.n_tokens;
+    if (!fits(*runner, *batch, n, has(flags, RAWLLAMA_RUN_ONE_UBATCH), *outcome)) {
         return RAWLLAMA_REFUSED;
     }
     bool          taken  = false;
     bool          caught = true;
     guard([&] {
-        taken  = take(*runner, *batch, n, flags & RAWLLAMA_RUN_ALL_OUTPUTS, *outcome);
+        taken  = take(*runner, *batch, n, has(flags, RAWLLAMA_RUN_ALL_OUTPUTS), *outcome);
         caught = false;
     });
     if (caught || !taken) {
         return caught ? RAWLLAMA_CAUGHT : RAWLLAMA_REFUSED;
     }
-    const int32_t code = process(*runner, encode, flags & RAWLLAMA_RUN_INTERRUPTIBLE);
+    const int32_t code = rawllama::process(*runner, flags);
     outcome->n_tokens  = code == 0 ? n : 0;
     outcome->n_outputs = code == 0 ? outcome->n_outputs : 0;
     return code;

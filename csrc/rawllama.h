@@ -161,6 +161,41 @@ int32_t rawllama_run(
 // From any thread: end the run in progress, with 2.
 void rawllama_runner_abort(struct rawllama_runner * runner);
 
+// embed.cpp: texts' tokens to pooled rows, batch after batch.
+
+enum rawllama_norm {
+    RAWLLAMA_NORM_NONE,
+    RAWLLAMA_NORM_MAX_ABS,  // the largest magnitude becomes 32760
+    RAWLLAMA_NORM_P,        // the p-norm becomes 1
+};
+
+// Cut texts of these lengths, in this order, into batches of at most `max_tokens` tokens, unless one text has more, and
+// `max_sequences` texts. Batch i has the texts batches[i] to batches[i + 1]; there is room for n + 1. Returns their
+// number.
+int64_t rawllama_plan(
+    const int64_t * lengths, int64_t n, int64_t max_tokens, int64_t max_sequences, int64_t * batches);
+
+struct rawllama_embed {
+    const llama_token * tokens;   // of all texts, each one of the vocabulary
+    const int64_t     * offsets;  // text i has tokens[offsets[i]] to tokens[offsets[i + 1]]
+    const int64_t     * order;    // texts, in the order in which they are computed
+    const int64_t     * batches;  // batch i computes order[batches[i]] to order[batches[i + 1]]
+    int64_t             n_batches;
+    int32_t             width;    // floats a pooled row
+    int32_t             dims;     // floats of it that are kept, and normalised
+    enum rawllama_norm  norm;
+    double              p;
+    float             * rows;     // of text i, from rows[i * dims] on
+    int64_t             batches_done;
+    int64_t             failed;   // the text, where RAWLLAMA_NOT_FINITE was returned
+};
+
+#define RAWLLAMA_NOT_FINITE (-2147483646)
+
+// Compute the batches from batches_done on, with flags as rawllama_run's. The context takes so many tokens and sequences:
+// the caller has seen to that. Returns 0, or what rawllama_run does where one fails, or RAWLLAMA_NOT_FINITE.
+int32_t rawllama_embed_run(struct rawllama_runner * runner, struct rawllama_embed * job, int32_t flags);
+
 // results.c: rows of what a context computed, copied.
 
 // The rows of `n` sequences, `width` floats each. Returns n, or the index of the first that has none.

@@ -486,6 +486,29 @@ class Context(Handle):
         finally:
             self._release()
 
+    def _embed(self, job: Any) -> None:
+        """Run a `struct rawllama_embed`, whose tokens were checked. Its `batches_done` says how far it came.
+
+        Raises as `decode`, and LlamaError with the text whose row is not finite. Calls: rawllama_embed_run
+        """
+        self._acquire()
+        try:
+            self._forget()
+            flags = self._encode_flags if self._has_encoder else self._decode_flags
+            if get_ident() == interrupt.main:
+                flags |= lib.RAWLLAMA_RUN_INTERRUPTIBLE
+            code = lib.rawllama_embed_run(self._runner, job, flags)
+            if code == lib.RAWLLAMA_NOT_FINITE:
+                words = "its embedding is not finite; the model file is damaged or the device failed"
+                raise LlamaError(f"texts[{job.failed}]: {words}")
+            if code != 0:
+                raise self._failure("llama_encode" if self._has_encoder else "llama_decode", code)
+        except NativeAssertError as error:
+            self._failed = error
+            raise
+        finally:
+            self._release()
+
     def _failure(self, function: str, code: int) -> LlamaError:
         """The exception for what rawllama_run returned."""
         if code == lib.RAWLLAMA_CAUGHT:

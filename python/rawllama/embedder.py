@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from ._params import enum_names
+from .arrays import pointer
 from .batch import Batch
 from .context import Context
 from .errors import ClosedError, InvalidArgumentError, LlamaError, ModelLoadError
 from .model import Model
-from .normalize import normalize_rows
-from .raw import lib
+from .normalize import normalize_rows, parse
+from .raw import ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 POOLINGS = tuple(name for number, name in sorted(enum_names("LLAMA_POOLING_TYPE_").items()) if number >= 0)
 # Tokens a batch, unless one text has more. Attention is quadratic in them; 512 was the fastest of 256 to 2048.
 TOKEN_BUDGET = 512
+_NORMS = {"none": (lib.RAWLLAMA_NORM_NONE, 0.0), "max-abs": (lib.RAWLLAMA_NORM_MAX_ABS, 0.0)}
 # ggml's own limit; tens of thousands would end the process.
 MAX_THREADS = lib.GGML_MAX_N_THREADS
 # Sequences a batch: 512 tokens of the shortest texts there are.
@@ -142,11 +144,28 @@ class Embedder:
         """
         if self.pooling == "none":
             raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
-        rows = np.empty((len(texts), self.n_embd), np.float32)
-        for indices, context in self._batches(self._prepare(texts, truncate)):
-            rows[indices] = context.get_embeddings_seq(np.arange(len(indices)))
-        _require_finite(rows, np.arange(len(texts) + 1))
-        return normalize_rows(rows, normalize)
+        kind = parse(normalize)
+        norm, p = _NORMS[kind] if isinstance(kind, str) else (lib.RAWLLAMA_NORM_P, kind)
+        tokens = self._prepare(texts, truncate)
+        lengths = np.array([one.size for one in tokens], np.int64)
+        order = np.argsort(lengths, kind="stable")
+        rows = np.empty((len(tokens), self.n_embd), np.float32)
+        if tokens:
+            flat, offsets = np.concatenate(tokens), np.concatenate(([0], np.cumsum(lengths)))
+            batches = _plan(lengths[order])
+            self._reserve(max(TOKEN_BUDGET, int(lengths.max())))._embed(ffi.new("struct rawllama_embed *", {
+                "tokens": pointer(flat, "llama_token *"),
+                "offsets": pointer(offsets, "int64_t *"),
+                "order": pointer(order, "int64_t *"),
+                "batches": pointer(batches, "int64_t *"),
+                "n_batches": batches.size - 1,
+                "width": self.n_embd,
+                "dims": self.n_embd,
+                "norm": norm,
+                "p": p,
+                "rows": pointer(rows, "float *"),
+            }))  # fmt: skip
+        return rows
 
     def encode_tokens(
         self, texts: Sequence[str], *, normalize: str | float = "none", truncate: bool = False
@@ -244,6 +263,15 @@ class Embedder:
         if context.memory is not None:
             context.memory.clear()
         context.process(batch)
+
+
+def _plan(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cut texts of these lengths into batches: where each begins, and the end. Calls: rawllama_plan."""
+    batches = np.empty(lengths.size + 1, np.int64)
+    count = lib.rawllama_plan(
+        pointer(lengths, "int64_t *"), lengths.size, TOKEN_BUDGET, MAX_SEQUENCES, pointer(batches, "int64_t *")
+    )
+    return batches[: count + 1]
 
 
 def _utf8(index: int, text: str) -> bytes:

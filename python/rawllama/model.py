@@ -338,6 +338,8 @@ def _paths(source: Source) -> tuple[str, ...]:
         if not source:
             raise InvalidArgumentError("source: the list of splits is empty")
         return tuple(os.fspath(path) for path in source)
+    if not hasattr(lib, "llama_model_load_from_file_ptr"):
+        raise InvalidArgumentError("source: this version of libllama reads no open files; give a path")
     if not hasattr(source, "fileno"):
         raise InvalidArgumentError(f"source: {type(source).__name__} is no path, no list of paths and no open file")
     return ()

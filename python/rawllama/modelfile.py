@@ -59,8 +59,8 @@ def read(source: Source) -> ModelFile:
         The tensor or the key, and what is wrong with it.
 
     Calls: gguf_init_from_file, gguf_init_from_file_ptr, gguf_get_tensor_type, gguf_get_val_f32, gguf_get_val_u32,
-    gguf_get_val_str, gguf_get_arr_data, gguf_get_arr_str, gguf_find_tensor, gguf_get_tensor_ne, llama_split_prefix,
-    llama_split_path
+    gguf_get_val_str, gguf_get_arr_data, gguf_get_arr_str, gguf_find_tensor, gguf_get_tensor_ne, gguf_get_tensor_size,
+    llama_split_prefix, llama_split_path
     """
     files = [_read(source), *map(_read, _other_splits(source))]
     return ModelFile(max(file.positions for file in files), max(file.scores for file in files))
@@ -147,7 +147,15 @@ def _is_u16(file: Any, key: int) -> bool:
 def _rows(file: Any, name: bytes) -> int:
     """Rows of a tensor, 0 if it is not there."""
     index = lib.gguf_find_tensor(file, name)
-    return int(lib.gguf_get_tensor_ne(file, index)[1]) if index >= 0 else 0
+    if index < 0:
+        return 0
+    if hasattr(lib, "gguf_get_tensor_ne"):
+        return int(lib.gguf_get_tensor_ne(file, index)[1])
+    # An older llama.cpp tells the bytes; these tensors are as wide as the model.
+    kind = lib.gguf_get_tensor_type(file, index)
+    width = dict(_numbers(file)).get(f"{_text(file, b'general.architecture')}.embedding_length", 0)
+    elements = lib.gguf_get_tensor_size(file, index) * lib.ggml_blck_size(kind) // max(lib.ggml_type_size(kind), 1)
+    return int(elements // width) if width else 0
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from rawllama import Batch, Context, Model, Sampler
 
 
 def main(path: str, prompt: str, n_predict: int = 64) -> None:
-    with Model(path) as model, Context(model, n_ctx=2048, n_batch=2048) as context:
+    with Model(path) as model, Context(model, n_ctx=2048, n_batch=2048) as context, Sampler() as sampler:
         vocab = model.vocab
         tokens = vocab.tokenize(prompt, parse_special=True)
         batch = Batch(2048)
-        sampler = Sampler().penalties(64, 1.1).top_k(40).top_p(0.95).temp(0.8).dist(seed=1)
+        sampler.penalties(64, 1.1).top_k(40).top_p(0.95).temp(0.8).dist(seed=1)
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
         print(prompt, end="", flush=True)
         batch.add_sequence(tokens, logits="last")
@@ -28,7 +28,8 @@ def main(path: str, prompt: str, n_predict: int = 64) -> None:
             batch.clear()
             batch.add_sequence([token], pos=position)
         seconds = time.perf_counter() - start
-        print(f"\n{context.perf.n_eval} tokens after the prompt, {seconds:.2f} s", file=sys.stderr)
+        print()
+        print(f"{context.perf.n_eval} tokens after the prompt, {seconds:.2f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -80,7 +80,7 @@ class Embedder:
         self._n_threads = n_threads or min(os.cpu_count() or 1, MAX_THREADS)
         self.model = Model(model)
         try:
-            self.max_tokens = self.model.n_ctx_train
+            self.max_tokens = self.model.n_ctx_train  # no more than a table of positions has: libllama compares them
             self._require_embeddings(os.fspath(model))
             self.pooling = self._reserve(TOKEN_BUDGET).pooling_type
             self.n_embd = self.model.n_cls_out if self.pooling == "rank" else self.model.n_embd_out
@@ -117,14 +117,14 @@ class Embedder:
         return self.model.vocab.tokenize(text)
 
     def encode(
-        self, texts: Sequence[str], *, normalize: str | float = "l2", truncate: bool = False
+        self, texts: str | Iterable[str], *, normalize: str | float = "l2", truncate: bool = False
     ) -> NDArray[np.float32]:
-        """Embed texts: one row each, in their order.
+        """Embed texts: one row each, in their order. Equal ones are computed once.
 
         Parameters
         ----------
         texts
-            Any strings, empty ones too.
+            Any strings, empty ones too; or one string.
         normalize
             See `rawllama.normalize`.
         truncate
@@ -133,7 +133,7 @@ class Embedder:
         Returns
         -------
         ndarray
-            float32, shape (len(texts), n_embd).
+            float32, shape (texts, n_embd), or (n_embd,) for one string.
 
         Raises
         ------
@@ -141,31 +141,51 @@ class Embedder:
             A text is too long and `truncate` is off, or is no text; or the pooling is `none`.
         DecodeError
             The library failed.
+        KeyboardInterrupt
+            Ctrl-C, on the main thread.
         """
         if self.pooling == "none":
             raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
         kind = parse(normalize)
-        norm, p = _NORMS[kind] if isinstance(kind, str) else (lib.RAWLLAMA_NORM_P, kind)
-        tokens = self._prepare(texts, truncate)
-        lengths = np.array([one.size for one in tokens], np.int64)
-        order = np.argsort(lengths, kind="stable")
-        rows = np.empty((len(tokens), self.n_embd), np.float32)
-        if tokens:
-            flat, offsets = np.concatenate(tokens), np.concatenate(([0], np.cumsum(lengths)))
-            batches = _plan(lengths[order])
-            self._reserve(max(TOKEN_BUDGET, int(lengths.max())))._embed(ffi.new("struct rawllama_embed *", {
-                "tokens": pointer(flat, "llama_token *"),
-                "offsets": pointer(offsets, "int64_t *"),
-                "order": pointer(order, "int64_t *"),
-                "batches": pointer(batches, "int64_t *"),
-                "n_batches": batches.size - 1,
-                "width": self.n_embd,
-                "dims": self.n_embd,
-                "norm": norm,
-                "p": p,
-                "rows": pointer(rows, "float *"),
-            }))  # fmt: skip
+        if isinstance(texts, str):
+            row: NDArray[np.float32] = self.encode([texts], normalize=normalize, truncate=truncate)[0]
+            return row
+        listed = list(texts)
+        tokens, offsets = self._prepare(listed, truncate)
+        rows = np.empty((len(listed), self.n_embd), np.float32)
+        firsts = _first_places(listed)
+        self._compute(tokens, offsets, np.unique(firsts), rows, kind)
+        if (again := np.flatnonzero(firsts != np.arange(firsts.size))).size:
+            rows[again] = rows[firsts[again]]
         return rows
+
+    def _compute(
+        self,
+        tokens: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        texts: NDArray[np.int64],
+        rows: NDArray[np.float32],
+        normalize: str | float,
+    ) -> None:
+        """Fill the rows of these texts: csrc/embed.cpp, those of like length together."""
+        if not texts.size:
+            return
+        lengths = np.diff(offsets)[texts]
+        ranks = np.argsort(lengths, kind="stable")
+        order, batches = texts[ranks], _plan(lengths[ranks])
+        norm, p = _NORMS[normalize] if isinstance(normalize, str) else (lib.RAWLLAMA_NORM_P, normalize)
+        self._reserve(max(TOKEN_BUDGET, int(lengths.max())))._embed(ffi.new("struct rawllama_embed *", {
+            "tokens": pointer(tokens, "llama_token *"),
+            "offsets": pointer(offsets, "int64_t *"),
+            "order": pointer(order, "int64_t *"),
+            "batches": pointer(batches, "int64_t *"),
+            "n_batches": batches.size - 1,
+            "width": self.n_embd,
+            "dims": self.n_embd,
+            "norm": norm,
+            "p": p,
+            "rows": pointer(rows, "float *"),
+        }))  # fmt: skip
 
     def encode_tokens(
         self, texts: Sequence[str], *, normalize: str | float = "none", truncate: bool = False
@@ -185,8 +205,10 @@ class Embedder:
         """
         if self.pooling != "none":
             raise InvalidArgumentError(f"pooling: {self.pooling} gives a row a text; use encode, or pooling='none'")
-        tokens = self._prepare(texts, truncate)
-        offsets = np.concatenate(([0], np.cumsum([one.size for one in tokens], dtype=np.int64)))
+        if isinstance(texts, str):
+            raise InvalidArgumentError("texts: it is one string; pass a list, e.g. [text]")
+        flat, offsets = self._prepare(texts, truncate)
+        tokens = [flat[start:end] for start, end in pairwise(offsets)]
         rows = np.empty((int(offsets[-1]), self.n_embd), np.float32)
         for indices, context in self._batches(tokens):
             targets = np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in indices])
@@ -194,28 +216,24 @@ class Embedder:
         _require_finite(rows, offsets)
         return normalize_rows(rows, normalize), offsets, tokens
 
-    def _prepare(self, texts: Sequence[str], truncate: bool) -> list[NDArray[np.int32]]:
-        """Tokens of each text, none longer than the model was trained for."""
-        if isinstance(texts, str):
-            raise InvalidArgumentError("texts: it is one string; pass a list, e.g. [text]")
+    def _prepare(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Tokens of all texts, and where each begins; none is longer than the model was trained for."""
         if self.model.closed:
             raise ClosedError("the Embedder is closed; make a new one")
-        encoded = [_utf8(index, text) for index, text in enumerate(texts)]
-        tokens, offsets = self.model.vocab.tokenize_many(encoded)
-        each = (tokens[start:end] for start, end in pairwise(offsets))
-        return [self._fitting(index, one, truncate) for index, one in enumerate(each)]
-
-    def _fitting(self, index: int, tokens: NDArray[np.int32], truncate: bool) -> NDArray[np.int32]:
-        if tokens.size == 0:
-            raise InvalidArgumentError(f"texts[{index}]: it has no tokens in this model")
-        if tokens.size <= self.max_tokens:
-            return tokens
+        tokens, offsets = self.model.vocab.tokenize_many([_utf8(index, text) for index, text in enumerate(texts)])
+        lengths = np.diff(offsets)
+        _refuse_first(lengths == 0, "it has no tokens in this model")
+        _refuse_first(np.isin(np.arange(lengths.size), _owners(offsets, tokens < 0)), "this model has no token for it")
+        too_long = lengths > self.max_tokens
+        if not too_long.any():
+            return tokens, offsets
         if not truncate:
-            raise InvalidArgumentError(
-                f"texts[{index}]: {tokens.size} tokens, and the model was trained on {self.max_tokens};"
-                " shorten it, or let it be cut (truncate=True, --truncate)"
-            )
-        return np.append(tokens[: self.max_tokens - 1], tokens[-1:])
+            words = f"{lengths[too_long][0]} tokens, and the model was trained on {self.max_tokens}"
+            _refuse_first(too_long, f"{words}; shorten it, or let it be cut (truncate=True, --truncate)")
+        kept = np.ones(tokens.size, bool)
+        for index in np.flatnonzero(too_long):
+            kept[offsets[index] + self.max_tokens - 1 : offsets[index + 1] - 1] = False  # all but the closing token
+        return tokens[kept], np.concatenate(([0], np.cumsum(np.minimum(lengths, self.max_tokens))))
 
     def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[list[int], Context]]:
         """Run the texts, those of like length together; yield each batch's texts while its results stand."""
@@ -263,6 +281,23 @@ class Embedder:
         if context.memory is not None:
             context.memory.clear()
         context.process(batch)
+
+
+def _first_places(texts: Sequence[str]) -> NDArray[np.int64]:
+    """For each text the index of the first that is equal."""
+    places: dict[str, int] = {}
+    return np.fromiter((places.setdefault(text, index) for index, text in enumerate(texts)), np.int64, len(texts))
+
+
+def _owners(offsets: NDArray[np.int64], flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The texts whose tokens are flagged."""
+    owners: NDArray[np.int64] = np.searchsorted(offsets, np.flatnonzero(flags), side="right") - 1
+    return owners
+
+
+def _refuse_first(wrong: NDArray[np.bool_], words: str) -> None:
+    if wrong.any():
+        raise InvalidArgumentError(f"texts[{int(wrong.argmax())}]: {words}")
 
 
 def _plan(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rawllama import Embedder, InvalidArgumentError, ModelLoadError
+from rawllama.context import Context
 from rawllama.errors import ClosedError
 
 TINY_BERT = Path(__file__).parent.parent / "cli" / "tiny_bert.py"
@@ -80,9 +81,30 @@ def test_a_scoring_layer_makes_rank_possible(tiny: Callable[..., Path]) -> None:
 # ---- texts
 
 
-def test_one_string_is_no_list(embedder: Embedder) -> None:
-    with pytest.raises(InvalidArgumentError, match="it is one string"):
-        embedder.encode("hello")
+def test_one_string_gives_one_row(embedder: Embedder, tiny: Callable[..., Path]) -> None:
+    assert np.array_equal(embedder.encode("hello"), embedder.encode(["hello"])[0])
+    other = Embedder(tiny(), pooling="none", n_threads=1)
+    with other, pytest.raises(InvalidArgumentError, match="it is one string"):
+        other.encode_tokens("hello")
+
+
+def test_any_iterable(embedder: Embedder) -> None:
+    texts = ["hello", "the cat sat", "world"]
+    expected = embedder.encode(texts)
+    for given in (iter(texts), tuple(texts), dict.fromkeys(texts), np.array(texts)):
+        assert np.array_equal(embedder.encode(given), expected)
+
+
+def test_equal_texts_are_computed_once(tiny: Callable[..., Path]) -> None:
+    texts = ["hello", "the cat sat", "hello", "world", "the cat sat", "hello"]
+    with Embedder(tiny(), n_threads=1) as embedder:
+        expected = embedder.encode(texts[:2] + texts[3:4])
+        context = next(iter(embedder.model._children.values()))()
+        assert isinstance(context, Context)
+        context.reset_perf()
+        rows = embedder.encode(texts)
+        assert np.array_equal(rows, expected[[0, 1, 0, 2, 1, 0]])
+        assert context.perf.n_p_eval == sum(embedder.tokenize(text).size for text in ("hello", "the cat sat", "world"))
 
 
 @pytest.mark.parametrize("text", [1, None, b"hello", ["hello"], "\ud800"])

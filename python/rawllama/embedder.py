@@ -172,7 +172,7 @@ class Embedder:
             return
         lengths = np.diff(offsets)[texts]
         ranks = np.argsort(lengths, kind="stable")
-        order, batches = texts[ranks], _plan(lengths[ranks])
+        order, batches = texts[ranks], plan(lengths[ranks])
         norm, p = _NORMS[normalize] if isinstance(normalize, str) else (lib.RAWLLAMA_NORM_P, normalize)
         self._reserve(max(TOKEN_BUDGET, int(lengths.max())))._embed(ffi.new("struct rawllama_embed *", {
             "tokens": pointer(tokens, "llama_token *"),
@@ -300,7 +300,7 @@ def _refuse_first(wrong: NDArray[np.bool_], words: str) -> None:
         raise InvalidArgumentError(f"texts[{int(wrong.argmax())}]: {words}")
 
 
-def _plan(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def plan(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Cut texts of these lengths into batches: where each begins, and the end. Calls: rawllama_plan."""
     batches = np.empty(lengths.size + 1, np.int64)
     count = lib.rawllama_plan(

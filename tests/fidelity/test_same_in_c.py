@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rawllama import INCLUDE, LIBRARIES, lib
+from rawllama import lib
 from rawllama.batch import Batch
 from rawllama.context import Context
 from rawllama.model import Model
+
+from ..tools import compile_c
 
 TEXTS = ["the cat sat on the mat", "we read books", "a", "hello, world! 42 naïve 東京"]
 POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
@@ -23,17 +23,7 @@ Rows = dict[str, tuple[int, ...]]
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = os.environ.get("CC", "cc")
-    assert shutil.which(compiler), f"no C compiler ({compiler}): the tests need one, as the build does; see CC"
-    libraries = sorted(LIBRARIES.glob("librawllama-*"))
-    assert libraries, f"no libraries in {LIBRARIES}: this test is for the vendored libllama"
-    output = tmp_path_factory.mktemp("c") / "same_in_c"
-    options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-I", INCLUDE, f"-Wl,-rpath,{LIBRARIES}"]
-    source = Path(__file__).with_name("same_in_c.c")
-    command = [compiler, *options, "-o", output, source, *libraries]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return output
+    return compile_c(Path(__file__).with_name("same_in_c.c"), tmp_path_factory.mktemp("c"))
 
 
 def of_c(program: Path, model: str, pooling: str) -> Rows:

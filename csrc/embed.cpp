@@ -57,15 +57,13 @@ void take_texts(rawllama_runner & runner, const rawllama_embed & job, int64_t fi
 }
 
 int32_t compute(rawllama_runner & runner, const rawllama_embed & job, int64_t first, int64_t last, int32_t flags) {
-    bool caught = true;
-    guard([&] {
+    const bool done = guard_done([&] {
         if (llama_memory_t memory = llama_get_memory(runner.ctx)) {
             llama_memory_clear(memory, true);
         }
         take_texts(runner, job, first, last);
-        caught = false;
     });
-    return caught ? RAWLLAMA_CAUGHT : rawllama::process(runner, flags);
+    return done ? rawllama::process(runner, flags) : RAWLLAMA_CAUGHT;
 }
 
 }  // namespace

@@ -36,3 +36,13 @@ template <typename Function> auto guard(Function && function) -> decltype(functi
         return {};
     }
 }
+
+// Call `function`, for what it does; false if something was caught.
+template <typename Function> bool guard_done(Function && function) {
+    bool done = false;
+    guard([&] {
+        function();
+        done = true;
+    });
+    return done;
+}

@@ -119,16 +119,12 @@ int32_t process(rawllama_runner & runner, int32_t flags) {
     if (runner.interruptible) {
         rawllama_interrupt_begin();
     }
-    bool caught = true;
-    const int32_t code = guard([&] {
-        const int32_t result = runner.copy.process(has(flags, RAWLLAMA_RUN_ENCODE));
-        caught = false;
-        return result;
-    });
+    int32_t    code = 0;
+    const bool done = guard_done([&] { code = runner.copy.process(has(flags, RAWLLAMA_RUN_ENCODE)); });
     if (runner.interruptible) {
         rawllama_interrupt_end();
     }
-    return caught ? RAWLLAMA_CAUGHT : code;
+    return done ? code : RAWLLAMA_CAUGHT;
 }
 
 }  // namespace rawllama
@@ -160,14 +156,11 @@ int32_t rawllama_run(
     if (!fits(*runner, *batch, n, has(flags, RAWLLAMA_RUN_ONE_UBATCH), *outcome)) {
         return RAWLLAMA_REFUSED;
     }
-    bool          taken  = false;
-    bool          caught = true;
-    guard([&] {
-        taken  = take(*runner, *batch, n, has(flags, RAWLLAMA_RUN_ALL_OUTPUTS), *outcome);
-        caught = false;
-    });
-    if (caught || !taken) {
-        return caught ? RAWLLAMA_CAUGHT : RAWLLAMA_REFUSED;
+    bool       taken = false;
+    const bool done  = guard_done(
+        [&] { taken = take(*runner, *batch, n, has(flags, RAWLLAMA_RUN_ALL_OUTPUTS), *outcome); });
+    if (!done || !taken) {
+        return done ? RAWLLAMA_REFUSED : RAWLLAMA_CAUGHT;
     }
     const int32_t code = rawllama::process(*runner, flags);
     outcome->n_tokens  = code == 0 ? n : 0;

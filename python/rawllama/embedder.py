@@ -98,7 +98,7 @@ class Embedder:
             raise ModelLoadError(f"{name} says that it takes {self.max_tokens} tokens; the file is damaged")
 
     def close(self) -> None:
-        """Free the context and the model; a second time does nothing."""
+        """Free the context and the model; a second time does nothing. Calls: llama_free, llama_model_free."""
         self.model.close()  # its context with it
 
     def __enter__(self) -> Self:
@@ -143,6 +143,8 @@ class Embedder:
             The library failed.
         KeyboardInterrupt
             Ctrl-C, on the main thread.
+
+        Calls: llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
         """
         if self.pooling == "none":
             raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
@@ -171,8 +173,8 @@ class Embedder:
         if not texts.size:
             return
         lengths = np.diff(offsets)[texts]
-        ranks = np.argsort(lengths, kind="stable")
-        order, batches = texts[ranks], plan(lengths[ranks])
+        ranks, batches = plan(lengths)
+        order = texts[ranks]
         norm, p = _NORMS[normalize] if isinstance(normalize, str) else (lib.RAWLLAMA_NORM_P, normalize)
         self._reserve(max(TOKEN_BUDGET, int(lengths.max())))._embed(ffi.new("struct rawllama_embed *", {
             "tokens": pointer(tokens, "llama_token *"),
@@ -201,7 +203,7 @@ class Embedder:
         tokens : list of ndarray
             int32, one array a text.
 
-        Parameters and errors are those of `encode`.
+        Parameters and errors are those of `encode`. Calls: llama_get_embeddings_ith
         """
         if self.pooling != "none":
             raise InvalidArgumentError(f"pooling: {self.pooling} gives a row a text; use encode, or pooling='none'")
@@ -210,8 +212,8 @@ class Embedder:
         flat, offsets = self._prepare(texts, truncate)
         tokens = [flat[start:end] for start, end in pairwise(offsets)]
         rows = np.empty((int(offsets[-1]), self.n_embd), np.float32)
-        for indices, context in self._batches(tokens):
-            targets = np.concatenate([np.arange(offsets[index], offsets[index + 1]) for index in indices])
+        for texts_of_batch, context in self._batches(tokens):
+            targets = np.concatenate([np.arange(offsets[text], offsets[text + 1]) for text in texts_of_batch])
             rows[targets] = context.get_embeddings_ith()
         _require_finite(rows, offsets)
         return normalize_rows(rows, normalize), offsets, tokens
@@ -223,7 +225,9 @@ class Embedder:
         tokens, offsets = self.model.vocab.tokenize_many([_utf8(index, text) for index, text in enumerate(texts)])
         lengths = np.diff(offsets)
         _refuse_first(lengths == 0, "it has no tokens in this model")
-        _refuse_first(np.isin(np.arange(lengths.size), _owners(offsets, tokens < 0)), "this model has no token for it")
+        unknown = np.zeros(lengths.size, bool)
+        unknown[np.searchsorted(offsets, np.flatnonzero(tokens < 0), side="right") - 1] = True
+        _refuse_first(unknown, "this model has no token for some of it")
         too_long = lengths > self.max_tokens
         if not too_long.any():
             return tokens, offsets
@@ -235,23 +239,19 @@ class Embedder:
             kept[offsets[index] + self.max_tokens - 1 : offsets[index + 1] - 1] = False  # all but the closing token
         return tokens[kept], np.concatenate(([0], np.cumsum(np.minimum(lengths, self.max_tokens))))
 
-    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[list[int], Context]]:
+    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[NDArray[np.int64], Context]]:
         """Run the texts, those of like length together; yield each batch's texts while its results stand."""
-        order = sorted(range(len(tokens)), key=lambda index: tokens[index].size)
+        order, bounds = plan(np.array([one.size for one in tokens], np.int64))
         context = self._reserve(max(TOKEN_BUDGET, *(one.size for one in tokens)) if tokens else TOKEN_BUDGET)
         batch = Batch(context.n_ubatch)
-        indices: list[int] = []
-        for index in order:
-            if indices and (len(batch) + tokens[index].size > TOKEN_BUDGET or len(indices) == MAX_SEQUENCES):
-                self._run(context, batch)
-                yield indices, context
-                batch.clear()
-                indices = []
-            batch.add_sequence(tokens[index], len(indices))
-            indices.append(index)
-        if indices:
-            self._run(context, batch)
-            yield indices, context
+        for start, end in pairwise(bounds):
+            batch.clear()
+            for seq_id, text in enumerate(order[start:end]):
+                batch.add_sequence(tokens[text], seq_id)
+            if context.memory is not None:
+                context.memory.clear()
+            context.process(batch)
+            yield order[start:end], context
 
     def _reserve(self, n_tokens: int) -> Context:
         """A context that takes so many tokens at once."""
@@ -276,12 +276,6 @@ class Embedder:
         )
         return self._context
 
-    @staticmethod
-    def _run(context: Context, batch: Batch) -> None:
-        if context.memory is not None:
-            context.memory.clear()
-        context.process(batch)
-
 
 def _first_places(texts: Sequence[str]) -> NDArray[np.int64]:
     """For each text the index of the first that is equal."""
@@ -289,24 +283,28 @@ def _first_places(texts: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter((places.setdefault(text, index) for index, text in enumerate(texts)), np.int64, len(texts))
 
 
-def _owners(offsets: NDArray[np.int64], flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The texts whose tokens are flagged."""
-    owners: NDArray[np.int64] = np.searchsorted(offsets, np.flatnonzero(flags), side="right") - 1
-    return owners
-
-
 def _refuse_first(wrong: NDArray[np.bool_], words: str) -> None:
     if wrong.any():
         raise InvalidArgumentError(f"texts[{int(wrong.argmax())}]: {words}")
 
 
-def plan(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cut texts of these lengths into batches: where each begins, and the end. Calls: rawllama_plan."""
-    batches = np.empty(lengths.size + 1, np.int64)
-    count = lib.rawllama_plan(
-        pointer(lengths, "int64_t *"), lengths.size, TOKEN_BUDGET, MAX_SEQUENCES, pointer(batches, "int64_t *")
-    )
-    return batches[: count + 1]
+def plan(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pack texts of these lengths, in tokens, into batches, those of like length together.
+
+    Returns
+    -------
+    order : ndarray
+        int64, shape (n,): the texts in the order in which they are computed.
+    bounds : ndarray
+        int64, shape (batches + 1,): batch i has the texts `order[bounds[i]:bounds[i + 1]]`.
+
+    Calls: rawllama_plan
+    """
+    order = np.argsort(lengths, kind="stable").astype(np.int64, copy=False)
+    bounds = np.empty(lengths.size + 1, np.int64)
+    sorted_lengths = pointer(lengths[order], "int64_t *")
+    count = lib.rawllama_plan(sorted_lengths, lengths.size, TOKEN_BUDGET, MAX_SEQUENCES, pointer(bounds, "int64_t *"))
+    return order, bounds[: count + 1]
 
 
 def _utf8(index: int, text: str) -> bytes:

@@ -118,7 +118,7 @@ class Model(Handle):
         placed = _buft_overrides(tensor_buft_overrides)
         if placed is not None:
             params.tensor_buft_overrides = placed[0]
-        #: The files that were given; empty for an open file without a name.
+        #: The files that were given; none for an open file.
         self.paths = _paths(source)
         files = _read(source, self.paths)
         #: Positions that the model has learned one by one; 0 if it takes any.

@@ -16,8 +16,7 @@ def write_batches(embedder: Embedder, texts: Sequence[str], path: Path) -> NDArr
     """Write the batches; return the texts in the order in which they are in there."""
     tokens, offsets = embedder.model.vocab.tokenize_many(texts)
     lengths = np.diff(offsets)
-    order = np.argsort(lengths, kind="stable")
-    bounds = plan(lengths[order])
+    order, bounds = plan(lengths)
     parts: list[NDArray[np.int32]] = [np.array([bounds.size - 1], np.int32)]
     for start, end in pairwise(bounds):
         chosen = order[start:end]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from .sanitize import ROOT, run
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the sanitizers are found as GCC has them on Linux")
 def test_no_reports() -> None:
-    if sys.platform != "linux":
-        return  # the sanitizers are found as GCC has them there
-    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     tests = [str(ROOT / "tests" / "raw" / "test_guard.py"), str(ROOT / "tests" / "api" / "test_batch.py")]
-    assert run("address,undefined", [*pytest, *tests]) == 0
+    assert run("address,undefined", [*command, *tests]) == 0

@@ -11,7 +11,8 @@ namespace {
 
 bool must_end(void * data) {
     const auto * runner = static_cast<const rawllama_runner *>(data);
-    return runner->aborted || (runner->interruptible && rawllama_interrupted());
+    return runner->aborted || (runner->stopped && *runner->stopped) ||
+           (runner->interruptible && rawllama_interrupted());
 }
 
 bool refuse(rawllama_outcome & outcome, rawllama_fault_kind kind, int32_t index, int32_t value, int32_t limit) {
@@ -115,15 +116,8 @@ bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, boo
 namespace rawllama {
 
 int32_t process(rawllama_runner & runner, int32_t flags) {
-    runner.interruptible = has(flags, RAWLLAMA_RUN_INTERRUPTIBLE);
-    if (runner.interruptible) {
-        rawllama_interrupt_begin();
-    }
     int32_t    code = 0;
     const bool done = guard_done([&] { code = runner.copy.process(has(flags, RAWLLAMA_RUN_ENCODE)); });
-    if (runner.interruptible) {
-        rawllama_interrupt_end();
-    }
     return done ? code : RAWLLAMA_CAUGHT;
 }
 
@@ -162,6 +156,7 @@ int32_t rawllama_run(
     if (!done || !taken) {
         return done ? RAWLLAMA_REFUSED : RAWLLAMA_CAUGHT;
     }
+    const rawllama::interrupts watched(*runner, flags);
     const int32_t code = rawllama::process(*runner, flags);
     outcome->n_tokens  = code == 0 ? n : 0;
     outcome->n_outputs = code == 0 ? outcome->n_outputs : 0;

@@ -59,6 +59,19 @@ bool rawllama_interrupted(void);
 // A llama_progress_callback that ends the load once interrupted.
 bool rawllama_interrupt_progress(float progress, void * unused);
 
+// cpu/: our own kernels for matrix products with F32, F16, BF16 and Q8_0 weights, attention and GELU on the CPU, and
+// output buffers that take memory only where something is written.
+
+// Make them known to ggml's CPU backend. To be called before the first model is loaded: ggml lists its buffer types once.
+void rawllama_cpu_install(void);
+
+// The instruction set that the kernels use (avx512, avx2, neon), or NULL where there are none. The environment variable
+// RAWLLAMA_KERNELS narrows the choice to one of them, or to none.
+const char * rawllama_kernels_name(void);
+
+// Whether models that this thread loads from now on are packed for them.
+void rawllama_kernels_pack(bool pack);
+
 // threads.cpp: how many threads the system can start now beside this one, up to n. They end before it returns.
 int32_t rawllama_startable_threads(int32_t n);
 
@@ -161,7 +174,7 @@ int32_t rawllama_run(
 // From any thread: end the run in progress, with 2.
 void rawllama_runner_abort(struct rawllama_runner * runner);
 
-// embed.cpp: texts' tokens to pooled rows, batch after batch.
+// embed.cpp, rows.cpp: texts' tokens to rows, batch after batch.
 
 enum rawllama_norm {
     RAWLLAMA_NORM_NONE,
@@ -175,26 +188,71 @@ enum rawllama_norm {
 int64_t rawllama_plan(
     const int64_t * lengths, int64_t n, int64_t max_tokens, int64_t max_sequences, int64_t * batches);
 
-struct rawllama_embed {
-    const llama_token * tokens;   // of all texts, each one of the vocabulary
-    const int64_t     * offsets;  // text i has tokens[offsets[i]] to tokens[offsets[i + 1]]
-    const int64_t     * order;    // texts, in the order in which they are computed
-    const int64_t     * batches;  // batch i computes order[batches[i]] to order[batches[i + 1]]
-    int64_t             n_batches;
-    int32_t             width;    // floats a pooled row
-    int32_t             dims;     // floats of it that are kept, and normalised
-    enum rawllama_norm  norm;
-    double              p;
-    float             * rows;     // of text i, from rows[i * dims] on
-    int64_t             batches_done;
-    int64_t             failed;   // the text, where RAWLLAMA_NOT_FINITE was returned
+enum rawllama_dtype {
+    RAWLLAMA_DTYPE_F32,
+    RAWLLAMA_DTYPE_F16,
+    RAWLLAMA_DTYPE_I8,    // with a scale a row: the largest magnitude becomes 127
+    RAWLLAMA_DTYPE_BITS,  // whether each is above 0, the first in the highest bit; a row begins with a byte
 };
 
-#define RAWLLAMA_NOT_FINITE (-2147483646)
+// Rows for the caller, in memory of the caller's.
+struct rawllama_rows {
+    int32_t             width;   // floats that a context gives
+    int32_t             dims;    // of them that are kept, and normalised
+    enum rawllama_norm  norm;
+    double              p;
+    enum rawllama_dtype dtype;
+    void  *             values;  // row i follows row i - 1
+    float *             scales;  // one a row, for RAWLLAMA_DTYPE_I8
+};
 
-// Compute the batches from batches_done on, with flags as rawllama_run's. The context takes so many tokens and sequences:
-// the caller has seen to that. Returns 0, or what rawllama_run does where one fails, or RAWLLAMA_NOT_FINITE.
-int32_t rawllama_embed_run(struct rawllama_runner * runner, struct rawllama_embed * job, int32_t flags);
+#define RAWLLAMA_NOT_FINITE (-2147483646)  // a row has NaN or infinity
+#define RAWLLAMA_TOO_LARGE  (-2147483645)  // for float16
+#define RAWLLAMA_STOPPED    (-2147483644)
+#define RAWLLAMA_MORE       (-2147483643)
+
+// Write `n` rows of rows->width floats; row i goes to place indices[i]. Returns 0, or RAWLLAMA_NOT_FINITE or
+// RAWLLAMA_TOO_LARGE, with the row in *failed.
+int32_t rawllama_write_rows(
+    const struct rawllama_rows * rows, const float * source, const int64_t * indices, int64_t n, int64_t * failed);
+
+// What a job is to compute.
+struct rawllama_embed {
+    const llama_token  * tokens;   // of all sequences, each one of the vocabulary
+    const int64_t      * offsets;  // sequence i has tokens[offsets[i]] to tokens[offsets[i + 1]]
+    const int64_t      * order;    // sequences, in the order in which they are computed
+    const int64_t      * batches;  // batch i computes order[batches[i]] to order[batches[i + 1]]
+    int64_t              n_batches;
+    const int64_t      * rows;     // sequence i becomes row rows[i] of the target
+    bool                 per_token;  // or, without pooling, as many rows as it has tokens, of which that is the first
+    struct rawllama_rows target;
+    uint8_t            * done;     // done[i] becomes 1 once sequence i is written
+};
+
+// Batches that several contexts compute, each in a thread. The arrays must outlive the job.
+struct rawllama_job;
+
+struct rawllama_job_state {
+    int64_t batches;  // computed so far
+    int64_t tokens;
+    int64_t failed;   // the sequence, where RAWLLAMA_NOT_FINITE or RAWLLAMA_TOO_LARGE was returned
+};
+
+struct rawllama_job * rawllama_job_init(const struct rawllama_embed * embed);
+void rawllama_job_free(struct rawllama_job * job);
+
+// From any thread: end all its runs, with RAWLLAMA_STOPPED.
+void rawllama_job_stop(struct rawllama_job * job);
+
+// From any thread: how far it is.
+struct rawllama_job_state rawllama_job_look(const struct rawllama_job * job);
+
+// Compute the batches that no other run has taken, with flags as rawllama_run's. The context takes so many tokens and
+// sequences: the caller has seen to that. Returns 0 at the end; RAWLLAMA_MORE after so many seconds (0: never) or on
+// Ctrl-C, to be called again; RAWLLAMA_STOPPED; and what rawllama_run and write_rows do where one fails, which stops the
+// other runs. *batch is -1 before the first call, and kept for the next.
+int32_t rawllama_embed_run(
+    struct rawllama_runner * runner, struct rawllama_job * job, int32_t flags, int64_t * batch, double seconds);
 
 // results.c: rows of what a context computed, copied.
 
@@ -209,6 +267,98 @@ int32_t rawllama_copy_embeddings_ith(
 int32_t rawllama_copy_logits_ith(
     struct llama_context * ctx, const int32_t * indices, int32_t n, int32_t width, float * rows);
 
+// arrow.c: columns of strings in Arrow's layouts, read where they lie.
+
+// The Arrow C data interface, under names of our own: who makes a struct sets `release`, who ends with it calls that.
+struct rawllama_arrow_schema {
+    const char * format;
+    const char * name;
+    const char * metadata;
+    int64_t      flags;
+    int64_t      n_children;
+    struct rawllama_arrow_schema ** children;
+    struct rawllama_arrow_schema *  dictionary;
+    void (*release)(struct rawllama_arrow_schema * schema);
+    void * private_data;
+};
+
+struct rawllama_arrow_array {
+    int64_t length;
+    int64_t null_count;
+    int64_t offset;
+    int64_t n_buffers;
+    int64_t n_children;
+    const void ** buffers;
+    struct rawllama_arrow_array ** children;
+    struct rawllama_arrow_array *  dictionary;
+    void (*release)(struct rawllama_arrow_array * array);
+    void * private_data;
+};
+
+struct rawllama_arrow_array_stream {
+    int (*get_schema)(struct rawllama_arrow_array_stream * stream, struct rawllama_arrow_schema * schema);
+    int (*get_next)(struct rawllama_arrow_array_stream * stream, struct rawllama_arrow_array * array);
+    const char * (*get_last_error)(struct rawllama_arrow_array_stream * stream);
+    void (*release)(struct rawllama_arrow_array_stream * stream);
+    void * private_data;
+};
+
+// Release what is not released yet.
+void rawllama_arrow_release_schema(struct rawllama_arrow_schema * schema);
+void rawllama_arrow_release_array(struct rawllama_arrow_array * array);
+
+enum rawllama_strings_layout {
+    RAWLLAMA_UTF8,        // int32_t offsets into one buffer
+    RAWLLAMA_LARGE_UTF8,  // int64_t ones
+    RAWLLAMA_UTF8_VIEW,   // views: short texts within them, longer ones in several buffers
+};
+
+// Rows of a column, whose memory is its owner's.
+struct rawllama_strings {
+    int64_t         first;       // row
+    int64_t         n;           // rows
+    const uint8_t * present;     // a bit a row; NULL if none is missing
+    const void    * indices;     // of a dictionary's values, one a row
+    int32_t         index_size;  // bytes; 0 without a dictionary: the rows are the values
+    int64_t         first_value;
+    int64_t         n_values;
+    const uint8_t * value_present;
+    enum rawllama_strings_layout layout;  // of the values
+    const void    * places;               // offsets or views
+    const char    * data;                 // what offsets refer to
+    const char * const * buffers;         // what views refer to
+    int64_t         n_buffers;
+};
+
+enum rawllama_strings_fault {
+    RAWLLAMA_STRINGS_FINE,
+    RAWLLAMA_STRINGS_MISSING,   // null
+    RAWLLAMA_STRINGS_TOO_LONG,  // over INT32_MAX bytes
+    RAWLLAMA_STRINGS_BROKEN,    // an index, offset or length that cannot be
+};
+
+// The first row that is no text, and why; n if each is one. The functions below are for columns without any.
+int64_t rawllama_strings_check(const struct rawllama_strings * column, enum rawllama_strings_fault * fault);
+
+// Where the texts of these rows, which increase, would begin if they followed each other from 0 on, and where the last
+// would end: n + 1 offsets. Returns the first text's bytes if they do follow each other in the column, else NULL.
+const char * rawllama_strings_locate(
+    const struct rawllama_strings * column, const int64_t * rows, int64_t n, int64_t * offsets);
+
+// The bytes of these rows' texts, one after the other. Returns their number.
+int64_t rawllama_strings_copy(const struct rawllama_strings * column, const int64_t * rows, int64_t n, char * target);
+
+// For each text of these columns the place of the first that is equal; column i begins at place starts[i]. `table` has
+// 2 to the power of `bits` entries, at least twice as many as there are texts, all of them UINT64_MAX.
+void rawllama_strings_first_places(
+    const struct rawllama_strings * columns,
+                    const int64_t * starts,
+                          int64_t   n_columns,
+                         uint64_t   seed,
+                         uint64_t * table,
+                          int32_t   bits,
+                          int64_t * places);
+
 // tokenize.cpp: many texts to tokens, in threads.
 
 struct rawllama_tokens;
@@ -216,22 +366,28 @@ struct rawllama_tokens;
 // What rawllama_tokenize returns where Ctrl-C ended it.
 #define RAWLLAMA_INTERRUPTED (-1)
 
-// llama_tokenize for `n` texts: text i is data[offsets[i]] to data[offsets[i + 1]], at most INT32_MAX bytes. Uses up to
-// `n_threads` threads, 1 or more, fewer where there is little to do. `interruptible`: Ctrl-C ends it between two texts.
-// Returns n, and the caller owns *tokens, of which text i has token_offsets[i] to token_offsets[i + 1]. Or the index of
-// the first text that failed, or RAWLLAMA_CAUGHT for something that is no text's fault, both with
+struct rawllama_tokenizing {
+    const char * prefix;         // put before each text
+    int64_t      n_prefix;       // bytes
+    bool         add_special;    // as llama_tokenize
+    bool         parse_special;
+    llama_token  closing;        // put behind each text's tokens; LLAMA_TOKEN_NULL for none
+    int32_t      n_threads;      // at most so many, 1 or more; fewer where there is little to do
+    bool         interruptible;  // Ctrl-C ends it between two texts
+};
+
+// llama_tokenize for `n` texts: text i is data[offsets[i]] to data[offsets[i + 1]], with the prefix at most INT32_MAX
+// bytes. Returns n, and the caller owns *tokens, of which text i has token_offsets[i] to token_offsets[i + 1]. Or the
+// index of the first text that failed, or RAWLLAMA_CAUGHT for something that is no text's fault, both with
 // rawllama_guard_message; or RAWLLAMA_INTERRUPTED. *tokens is NULL then.
 int64_t rawllama_tokenize(
-      const struct llama_vocab * vocab,
-                    const char * data,
-                 const int64_t * offsets,
-                       int64_t   n,
-                          bool   add_special,
-                          bool   parse_special,
-                       int32_t   n_threads,
-                          bool   interruptible,
-                       int64_t * token_offsets,
-       struct rawllama_tokens ** tokens);
+              const struct llama_vocab * vocab,
+                            const char * data,
+                         const int64_t * offsets,
+                               int64_t   n,
+      const struct rawllama_tokenizing * how,
+                               int64_t * token_offsets,
+               struct rawllama_tokens ** tokens);
 
 // All texts' tokens, token_offsets[n] of them.
 void rawllama_tokens_copy(const struct rawllama_tokens * tokens, llama_token * target);

@@ -121,6 +121,7 @@ struct rawllama_runner {
     std::vector<llama_seq_id> seq_id;  // of one token
     std::atomic<bool>         aborted{ false };
     std::atomic<bool>         interruptible{ false };
+    const std::atomic<bool> * stopped = nullptr;  // a job's, while one runs
 
     rawllama_runner(llama_context * ctx, const rawllama_limits & limits) :
         ctx(ctx), limits(limits), copy(ctx, limits), pos(limits.n_pos) {}
@@ -132,6 +133,29 @@ namespace rawllama {
 inline bool has(int32_t flags, rawllama_run_flags flag) {
     return (flags & flag) != 0;
 }
+
+// Lets Ctrl-C end what the runner computes, where the flags say so; for Python's main thread.
+class interrupts {
+  public:
+    interrupts(rawllama_runner & runner, int32_t flags) : watched(has(flags, RAWLLAMA_RUN_INTERRUPTIBLE)) {
+        runner.interruptible = watched;
+        if (watched) {
+            rawllama_interrupt_begin();
+        }
+    }
+
+    ~interrupts() {
+        if (watched) {
+            rawllama_interrupt_end();
+        }
+    }
+
+    interrupts(const interrupts &)             = delete;
+    interrupts & operator=(const interrupts &) = delete;
+
+  private:
+    bool watched;
+};
 
 // Compute what was copied: what llama_encode or llama_decode returns, or RAWLLAMA_CAUGHT.
 int32_t process(rawllama_runner & runner, int32_t flags);

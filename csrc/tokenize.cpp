@@ -109,34 +109,29 @@ class deep_thread {
 
 #endif
 
-struct options {
-    bool add_special;
-    bool parse_special;
-    bool interruptible;
-};
-
 // The texts, which the caller owns, and what the threads share.
 class job {
   public:
-    job(const llama_vocab * vocab, const char * data, const int64_t * offsets, int64_t n, options how,
-        int64_t * counts) :
+    job(const llama_vocab * vocab, const char * data, const int64_t * offsets, int64_t n,
+        const rawllama_tokenizing & how, int64_t * counts) :
         vocab(vocab), data(data), offsets(offsets), n(n), how(how), counts(counts), first_failed(n) {
         for (int64_t i = 0; i < n; i++) {
-            longest = std::max(longest, offsets[i + 1] - offsets[i]);
+            longest = std::max(longest, how.n_prefix + offsets[i + 1] - offsets[i]);
         }
     }
 
     // Tokenize all texts. Returns as rawllama_tokenize does.
-    int64_t run(int32_t n_threads, std::vector<std::vector<llama_token>> & result) {
+    int64_t run(std::vector<std::vector<llama_token>> & result) {
         const bool    cut_by_regex = llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_BPE;
         const bool    deep         = cut_by_regex && longest > SHALLOW_BYTES;
         const int64_t stack        = STACK_BASE + (cut_by_regex ? longest * STACK_PER_BYTE : 0);
 
-        split(n_threads, result);
-        const int64_t enough = std::min<int64_t>(chunks->size(), 1 + (offsets[n] - offsets[0]) / BYTES_PER_THREAD);
+        split(result);
+        const int64_t bytes  = offsets[n] - offsets[0] + n * how.n_prefix;
+        const int64_t enough = std::min<int64_t>(chunks->size(), 1 + bytes / BYTES_PER_THREAD);
         std::vector<std::unique_ptr<deep_thread>> threads;
         try {
-            for (int64_t i = deep ? 0 : 1; i < std::min<int64_t>(n_threads, enough); i++) {
+            for (int64_t i = deep ? 0 : 1; i < std::min<int64_t>(how.n_threads, enough); i++) {
                 threads.push_back(std::make_unique<deep_thread>(stack, [this] { work(); }));
             }
         } catch (const std::system_error &) {  // then fewer
@@ -156,8 +151,8 @@ class job {
     }
 
   private:
-    void split(int32_t n_threads, std::vector<std::vector<llama_token>> & result) {
-        chunk_size = std::clamp<int64_t>(n / (CHUNKS_PER_THREAD * n_threads), 1, MAX_TEXTS_PER_CHUNK);
+    void split(std::vector<std::vector<llama_token>> & result) {
+        chunk_size = std::clamp<int64_t>(n / (CHUNKS_PER_THREAD * how.n_threads), 1, MAX_TEXTS_PER_CHUNK);
         chunks     = &result;
         chunks->resize((n + chunk_size - 1) / chunk_size);
     }
@@ -165,6 +160,7 @@ class job {
     // What each thread does: take the next chunk, until there is none.
     void work() {
         std::vector<llama_token> room;
+        std::string              prefixed;
         for (int64_t chunk; (chunk = next_chunk++) < static_cast<int64_t>(chunks->size());) {
             const int64_t end = std::min(n, (chunk + 1) * chunk_size);
             for (int64_t i = chunk * chunk_size; i < end; i++) {
@@ -173,7 +169,7 @@ class job {
                 }
                 bool done = false;
                 guard([&] {
-                    tokenize(i, room, (*chunks)[chunk]);
+                    tokenize(i, room, prefixed, (*chunks)[chunk]);
                     done = true;
                 });
                 if (!done) {
@@ -191,20 +187,34 @@ class job {
         return interrupted || i > first_failed;
     }
 
-    void tokenize(int64_t i, std::vector<llama_token> & room, std::vector<llama_token> & result) {
-        const int64_t length = offsets[i + 1] - offsets[i];
-        int32_t       count  = -static_cast<int32_t>(std::min<int64_t>(length + 8, INT32_MAX));
+    void tokenize(int64_t i, std::vector<llama_token> & room, std::string & prefixed,
+                  std::vector<llama_token> & result) {
+        const char * text   = data + offsets[i];
+        int64_t      length = offsets[i + 1] - offsets[i];
+        if (how.n_prefix > 0) {
+            prefixed.assign(how.prefix, how.n_prefix).append(text, length);
+            text   = prefixed.data();
+            length = static_cast<int64_t>(prefixed.size());
+        }
+        if (length > INT32_MAX) {
+            throw std::length_error("with its prompt, the text has more than 2147483647 bytes");
+        }
+        int32_t count = -static_cast<int32_t>(std::min<int64_t>(length + 8, INT32_MAX));
         do {  // rarely twice: few texts have more tokens than bytes
             room.resize(std::max(room.size(), static_cast<size_t>(-count)));
             const int32_t size = static_cast<int32_t>(std::min<size_t>(room.size(), INT32_MAX));
-            count = llama_tokenize(vocab, data + offsets[i], static_cast<int32_t>(length), room.data(), size,
-                                   how.add_special, how.parse_special);
+            count = llama_tokenize(vocab, text, static_cast<int32_t>(length), room.data(), size, how.add_special,
+                                   how.parse_special);
             if (count == INT32_MIN) {
                 throw std::length_error("the text has more than 2147483647 tokens");
             }
         } while (count < 0);
         result.insert(result.end(), room.begin(), room.begin() + count);
         counts[i] = count;
+        if (how.closing != LLAMA_TOKEN_NULL) {
+            result.push_back(how.closing);
+            counts[i]++;
+        }
     }
 
     void fail(int64_t i, const char * what) {
@@ -219,7 +229,7 @@ class job {
     const char *        data;
     const int64_t *     offsets;
     int64_t             n;
-    options             how;
+    rawllama_tokenizing how;
     int64_t *           counts;  // of tokens, by text
     int64_t             longest    = 0;
     int64_t             chunk_size = 1;
@@ -237,24 +247,20 @@ class job {
 extern "C" {
 
 int64_t rawllama_tokenize(
-      const struct llama_vocab * vocab,
-                    const char * data,
-                 const int64_t * offsets,
-                       int64_t   n,
-                          bool   add_special,
-                          bool   parse_special,
-                       int32_t   n_threads,
-                          bool   interruptible,
-                       int64_t * token_offsets,
-       struct rawllama_tokens ** tokens) {
+              const struct llama_vocab * vocab,
+                            const char * data,
+                         const int64_t * offsets,
+                               int64_t   n,
+      const struct rawllama_tokenizing * how,
+                               int64_t * token_offsets,
+               struct rawllama_tokens ** tokens) {
     std::unique_ptr<rawllama_tokens> result;
     int64_t code     = RAWLLAMA_CAUGHT;
     token_offsets[0] = 0;
     *tokens          = nullptr;
     guard([&] {
-        const options how = { add_special, parse_special, interruptible };
-        result            = std::make_unique<rawllama_tokens>();
-        code              = job(vocab, data, offsets, n, how, token_offsets + 1).run(n_threads, result->chunks);
+        result = std::make_unique<rawllama_tokens>();
+        code   = job(vocab, data, offsets, n, *how, token_offsets + 1).run(result->chunks);
     });
     if (code == n) {
         for (int64_t i = 0; i < n; i++) {

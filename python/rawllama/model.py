@@ -57,6 +57,10 @@ class Model(Handle):
         Metadata to replace: key to int, float, bool or str (127 bytes at most).
     tensor_buft_overrides
         Where tensors go: regular expression over their names to the name of a device.
+    kernels
+        Which functions compute on the CPU: `ggml`, or rawllama's own, which also change the order of the weights in
+        memory: `rawllama`. The latter are for F32, F16, BF16 and Q8_0 and leave all else to ggml; a row does not
+        depend on the rows beside it, nor on the number of threads. None is `ggml`.
     progress
         Called with 0.0 to 1.0 as the weights are read. Returning False cancels; what it raises is raised again.
 
@@ -96,6 +100,7 @@ class Model(Handle):
         use_extra_bufts: bool | None = None,
         no_host: bool | None = None,
         load_mtp: bool | None = None,
+        kernels: str | None = None,
         progress: Callable[[float], object] | None = None,
     ) -> None:
         params = lib.llama_model_default_params()
@@ -126,7 +131,9 @@ class Model(Handle):
         self._scores = max(file.scores for file in files)
         #: Whether only the vocabulary was loaded, which is not enough for a Context.
         self.vocab_only = bool(vocab_only)
-        with _reporting(progress, params):
+        #: Which functions compute on the CPU: `ggml` or `rawllama`.
+        self.kernels = _kernels(kernels)
+        with _reporting(progress, params), _packing(self.kernels == "rawllama"):
             model = _load(source, params)
         self._loaded_with = (params, values, placed)
         super().__init__(model, lib.llama_model_free)
@@ -376,6 +383,30 @@ def _load(source: Source, params: Any) -> Any:
         name = ", ".join(_paths(source)) or "the file"
         raise failure(ModelLoadError, function, f"{name} could not be loaded")
     return model
+
+
+def own_kernels() -> str | None:
+    """The instruction set of rawllama's own kernels: `avx512`, `avx2`, `neon`; None where build or CPU have none."""
+    return text(lib.rawllama_kernels_name())
+
+
+def _kernels(wanted: str | None) -> str:
+    if wanted not in (None, "ggml", "rawllama"):
+        raise InvalidArgumentError(f"kernels: {wanted!r} is none of ggml, rawllama")
+    if wanted == "rawllama" and own_kernels() is None:
+        needs = "AVX2 or NEON, GCC or Clang at build time, and no RAWLLAMA_KERNELS=none"
+        raise InvalidArgumentError(f"kernels: rawllama's own need {needs}; use 'ggml'")
+    return wanted or "ggml"
+
+
+@contextmanager
+def _packing(wanted: bool) -> Iterator[None]:
+    """Let the weights that this thread loads be packed for our kernels."""
+    lib.rawllama_kernels_pack(wanted)
+    try:
+        yield
+    finally:
+        lib.rawllama_kernels_pack(False)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def _start_backends() -> None:
         lib.ggml_backend_load_all_from_path(os.fsencode(LIBRARIES))
         del bound  # ggml holds those that it uses
     lib.llama_backend_init()
+    lib.rawllama_cpu_install()
 
 
 def _bind(plugins: list[Path]) -> list[object]:

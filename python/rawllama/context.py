@@ -44,6 +44,8 @@ _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", 
 # Poolings that see one ubatch of a sequence at a time; `last` and `rank` take their row from the last one.
 _WITHIN_UBATCH = ("mean", "cls")
 _rawllama_run = lib.rawllama_run  # looked up once: a decode of one token takes microseconds
+# What rawllama_embed_run returns where the computation did not fail.
+_EMBED_CODES = (0, lib.RAWLLAMA_MORE, lib.RAWLLAMA_STOPPED, lib.RAWLLAMA_NOT_FINITE, lib.RAWLLAMA_TOO_LARGE)
 # Models that compute logits or embeddings, never both.
 _EITHER_OR = ("lfm2", "lfm2moe")
 # What rawllama_run finds wrong with a batch, and what to do about it.
@@ -486,10 +488,10 @@ class Context(Handle):
         finally:
             self._release()
 
-    def _embed(self, job: Any) -> None:
-        """Run a `struct rawllama_embed`, whose tokens were checked. Its `batches_done` says how far it came.
+    def _embed(self, job: Any, batch: Any, seconds: float) -> int:
+        """Compute batches of a `struct rawllama_job`, whose tokens were checked, for so many seconds; 0: to the end.
 
-        Raises as `decode`, and LlamaError with the text whose row is not finite. Calls: rawllama_embed_run
+        Returns what rawllama_embed_run does; where the computation fails, raises as `decode`. Calls: rawllama_embed_run
         """
         self._acquire()
         try:
@@ -497,12 +499,10 @@ class Context(Handle):
             flags = self._encode_flags if self._has_encoder else self._decode_flags
             if get_ident() == interrupt.main:
                 flags |= lib.RAWLLAMA_RUN_INTERRUPTIBLE
-            code = lib.rawllama_embed_run(self._runner, job, flags)
-            if code == lib.RAWLLAMA_NOT_FINITE:
-                words = "its embedding is not finite; the model file is damaged or the device failed"
-                raise LlamaError(f"texts[{job.failed}]: {words}")
-            if code != 0:
+            code = lib.rawllama_embed_run(self._runner, job, flags, batch, seconds)
+            if code not in _EMBED_CODES:
                 raise self._failure("llama_encode" if self._has_encoder else "llama_decode", code)
+            return code
         except NativeAssertError as error:
             self._failed = error
             raise

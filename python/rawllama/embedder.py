@@ -1,105 +1,410 @@
-"""Texts in, one matrix out: the C example's loop, over batches as full as the token budget allows."""
+"""Texts in, one matrix out."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-import numpy as np
-
-from ._params import enum_names
-from .arrays import pointer
-from .batch import Batch
-from .context import Context
-from .errors import ClosedError, InvalidArgumentError, LlamaError, ModelLoadError
+from . import _tokens
+from ._engine import MAX_SEQUENCES, TOKEN_BUDGET, Engine, Sequences, Settings, plan
+from ._options import (
+    DOCUMENT_PROMPTS,
+    MAX_THREADS,
+    POOLINGS,
+    Profile,
+    between,
+    one_of,
+    open_model,
+    require_embeddings,
+    settings_of,
+)
+from ._pipeline import Encoding, Pipeline
+from ._progress import Wanted, require_progress
+from ._queue import Stop, Worker
+from ._sequences import OVERLONG
+from ._stream import BLOCK_SIZE, stream
+from .errors import InvalidArgumentError
 from .model import Model
-from .normalize import normalize_rows, parse
-from .raw import ffi, lib
+from .normalize import parse
+from .planning import Plan, plan_texts
+from .rerank import Ranking, RerankOptions, rerank
+from .rows import DTYPES, Int8Rows, RowFormat, Rows, TokenRows, take
+from .similarity import similarity
+from .texts import read
+from .tuning import Tuning, remembered, tune
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-#: Names of the poolings.
-POOLINGS = tuple(name for number, name in sorted(enum_names("LLAMA_POOLING_TYPE_").items()) if number >= 0)
-# Tokens a batch, unless one text has more. Attention is quadratic in them; 512 was the fastest of 256 to 2048.
-TOKEN_BUDGET = 512
-_NORMS = {"none": (lib.RAWLLAMA_NORM_NONE, 0.0), "max-abs": (lib.RAWLLAMA_NORM_MAX_ABS, 0.0)}
-# ggml's own limit; tens of thousands would end the process.
-MAX_THREADS = lib.GGML_MAX_N_THREADS
-# Sequences a batch: 512 tokens of the shortest texts there are.
-MAX_SEQUENCES = min(128, lib.llama_max_parallel_sequences())
+    from ._pipeline import Options
+
+__all__ = [
+    "MAX_SEQUENCES",
+    "MAX_THREADS",
+    "OVERLONG",
+    "POOLINGS",
+    "TOKEN_BUDGET",
+    "Embedder",
+    "Int8Rows",
+    "Plan",
+    "Ranking",
+    "Settings",
+    "TokenRows",
+    "Tuning",
+    "plan",
+]
+
+
+class EncodeOptions(TypedDict, total=False):
+    """Keywords of `Embedder.encode` but `prompt`."""
+
+    normalize: str | float | None
+    dims: int | None
+    dtype: str | None
+    overlong: str | None
+    progress: Wanted
+
+
+class PromptedOptions(EncodeOptions, total=False):
+    """Keywords of `Embedder.encode`."""
+
+    prompt: str | None
 
 
 class Embedder:
-    """Embeds texts with one model.
+    """Embeds texts with one model. Several threads may use it: their calls compute one after the other.
 
     Parameters
     ----------
     model
-        Path of a GGUF file.
+        Path of a GGUF file, or a name that `rawllama.hub` knows (`minilm`); or a `Model`, which stays the caller's.
     pooling
-        `none`, `mean`, `cls`, `last` or `rank`; by default what the file says, which is in `self.pooling`.
+        `none`, `mean`, `cls`, `last` or `rank`; by default what the file says.
     n_threads
         Threads that compute, 1 to 512; by default one a core.
+    n_contexts
+        Contexts that compute side by side, each with its share of the threads; by default one a thread, 8 at most. A
+        text alone has all threads.
+    normalize
+        See `rawllama.normalize`; by default `l2`, and `none` for scores (`rank`) and rows a token (`none`).
+    max_tokens
+        Tokens that one text may have, special ones included; by default the positions that the model was trained on,
+        which are the most.
+    dims
+        Columns that are kept, before the rows are normalised: for models that were trained so (Matryoshka). By default
+        all.
+    dtype
+        `float32`; `float16`; `int8`, an `Int8Rows`; or `ubinary`, `numpy.packbits(row > 0)`.
+    prompts
+        Texts to put before texts, by names of the caller's: `{"query": "query: "}`. By default the model's, where its
+        file has some.
+    overlong
+        What becomes of texts with more than `max_tokens`: `error`; `truncate`, which keeps the closing special token,
+        counts in `truncated` and warns once; or `chunk`: overlapping windows, each with its special tokens and prompt,
+        whose rows are averaged, each weighted with the tokens that no window before it has, and then normalised.
+    overlap
+        Tokens that a window shares with the one before; by default an eighth of `max_tokens`.
+    token_budget
+        Tokens that are computed at once, unless one text has more; 512 by default.
+    flash_attn
+        Flash attention: True, False, or None: libllama decides.
+    devices, n_gpu_layers
+        As in `Model`, for a model that is not given as one.
+    kernels
+        As in `Model`: `rawllama`, the default where processor and build have them, or `ggml`, which gives llama.cpp's
+        own bits.
+    progress
+        None: a tqdm bar on a terminal, for work that takes more than about 2 s. True or False: a bar or none. Or what
+        is called with the tokens done and those in all, an estimate where not all are known; None instead where
+        nothing says how many texts there are.
 
     Attributes
     ----------
     model
         The `Model`.
-    max_tokens
-        Tokens that one text may have: the positions that the model was trained on.
-    pooling
-        The pooling in use.
+    pooling, max_tokens, normalize, dims, dtype, overlong, overlap
+        What is in use.
+    prompts
+        The prompts, by name.
     n_embd
-        Columns of the result.
+        The model's width: columns of an embedding before `dims` cuts it.
+    tuning
+        What `tune` has found for this model on this machine, now or before, which is in use where none of `n_threads`,
+        `n_contexts`, `token_budget` and `flash_attn` is given; else None.
 
     Raises
     ------
     InvalidArgumentError
-        An unknown pooling or one that the model does not do, or a model that cannot embed.
+        An argument that is not possible, or not with this model; or a model that cannot embed.
     OSError
         The file cannot be read.
     ModelLoadError
         The file is no model.
     ContextCreateError
         The model is damaged, or memory is short.
+    MissingExtraError
+        `progress=True` without tqdm; or what `rawllama.hub` needs for a name is not there.
     """
 
     def __init__(
-        self, model: str | os.PathLike[str], *, pooling: str | None = None, n_threads: int | None = None
+        self,
+        model: str | os.PathLike[str] | Model,
+        *,
+        pooling: str | None = None,
+        n_threads: int | None = None,
+        n_contexts: int | None = None,
+        normalize: str | float | None = None,
+        max_tokens: int | None = None,
+        dims: int | None = None,
+        dtype: str = "float32",
+        prompts: Mapping[str, str] | None = None,
+        overlong: str = "error",
+        overlap: int | None = None,
+        token_budget: int | None = None,
+        flash_attn: bool | None = None,
+        devices: Sequence[str] | None = None,
+        n_gpu_layers: int | None = None,
+        kernels: str | None = None,
+        progress: Wanted = None,
     ) -> None:
-        self._context: Context | None = None
-        if pooling is not None and pooling not in POOLINGS:
-            raise InvalidArgumentError(f"pooling: {pooling!r} is none of {', '.join(POOLINGS)}")
-        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
-            raise InvalidArgumentError(f"n_threads: {n_threads} is not between 1 and {MAX_THREADS}")
-        self._pooling = pooling
-        self._n_threads = n_threads or min(os.cpu_count() or 1, MAX_THREADS)
-        self.model = Model(model)
+        self._given: dict[str, Any] = {
+            name: value
+            for name, value in (
+                ("n_threads", n_threads),
+                ("n_contexts", n_contexts),
+                ("token_budget", token_budget),
+                ("flash_attn", flash_attn),
+            )
+            if value is not None
+        }
+        settings = settings_of(**self._given)
+        self._wanted_pooling = None if pooling is None else one_of("pooling", pooling, POOLINGS)
+        one_of("dtype", dtype, DTYPES)
+        one_of("overlong", overlong, OVERLONG)
+        require_progress(progress)
+        self._worker: Worker | None = None
+        self._mutex = threading.Lock()
+        self._owns_model = not isinstance(model, Model)
+        self.model = open_model(model, devices, n_gpu_layers, kernels)
+        with ExitStack() as undo:
+            if self._owns_model:
+                undo.callback(self.model.close)
+            require_embeddings(self.model)
+            self.tuning = None if self._given else remembered(self.model)
+            settings = settings if self.tuning is None else self.tuning.settings
+            engine = Engine(self.model, pooling, settings)
+            undo.callback(engine.close)
+            self._profile = profile = Profile(
+                self.model,
+                engine.pooling,
+                normalize=normalize,
+                max_tokens=max_tokens,
+                dims=dims,
+                dtype=dtype,
+                prompts=prompts,
+                overlong=overlong,
+                overlap=overlap,
+                progress=progress,
+            )
+            self._pipeline = Pipeline(engine, profile.sequencer(settings))
+            undo.pop_all()
+        self.pooling, self.max_tokens, self.n_embd, self.dims = (
+            profile.pooling, profile.max_tokens, profile.n_embd, profile.dims
+        )  # fmt: skip
+        self.normalize, self.dtype, self.overlong, self.overlap, self.prompts = (
+            profile.normalize, dtype, overlong, profile.overlap, profile.prompts
+        )  # fmt: skip
+
+    # ---- texts to rows
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        prompt: str | None = None,
+        normalize: str | float | None = None,
+        dims: int | None = None,
+        dtype: str | None = None,
+        overlong: str | None = None,
+        progress: Wanted = None,
+    ) -> Any:
+        """Embed texts: one row each, in their order. Equal ones are computed once.
+
+        Parameters
+        ----------
+        texts
+            Any strings, empty ones too: a list, a numpy array, a column of pyarrow, pandas or polars, or any other
+            iterable. Or one string.
+        prompt
+            Name of the one of `prompts` that is put before each text; "" for none. By default the one that the model's
+            file wants where none is asked for; mostly there is none such.
+        normalize, dims, dtype, overlong, progress
+            As for the class; None is what the Embedder has.
+
+        Returns
+        -------
+        ndarray or Int8Rows
+            Shape (texts, dims), or (dims,) for one string: float32, or what `dtype` says. `ubinary` has
+            ceil(dims / 8) columns; with pooling `rank`, the columns are the model's `n_cls_out` scores.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A text is too long and `overlong` is `error`, or is no text; or the pooling is `none`; or an argument is not
+            possible.
+        LlamaError
+            The computation failed, or a row is not finite: the message names the text. `rows` and `done` have what was
+            computed before.
+        Interrupted
+            Ctrl-C, on the main thread; `rows` and `done` as well.
+
+        Calls: llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
+        """
+        options = self._profile.options(prompt, normalize, dims, dtype, overlong, progress)
+        return self._encode(texts, options, Stop())
+
+    def encode_query(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> Any:
+        """`encode` with the prompt `query`, where there is one. Calls: as `encode`."""
+        return self.encode(texts, prompt="query" if "query" in self.prompts else "", **options)
+
+    def encode_document(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> Any:
+        """`encode` with the prompt `document`, `passage` or `corpus`, where there is one. Calls: as `encode`."""
+        name = next((name for name in DOCUMENT_PROMPTS if name in self.prompts), "")
+        return self.encode(texts, prompt=name, **options)
+
+    async def encode_async(self, texts: str | Iterable[str], **options: Unpack[PromptedOptions]) -> Any:
+        """`encode` in a thread of the Embedder's, which reads the texts too. Cancelling ends the computation.
+
+        Parameters, result and errors are those of `encode`. Calls: as `encode`.
+        """
+        wanted = self._profile.options(**options)
+        stop = Stop()
+        with self._mutex:
+            self._pipeline.require_open()
+            self._worker = self._worker or Worker("rawllama-encode-async")
+            future = self._worker.submit(partial(self._encode, texts, wanted, stop), stop)
         try:
-            self.max_tokens = self.model.n_ctx_train  # no more than a table of positions has: libllama compares them
-            self._require_embeddings(os.fspath(model))
-            self.pooling = self._reserve(TOKEN_BUDGET).pooling_type
-            self.n_embd = self.model.n_cls_out if self.pooling == "rank" else self.model.n_embd_out
-        except BaseException:
-            self.close()
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            stop.request()
             raise
 
-    def _require_embeddings(self, name: str) -> None:
-        """Refuse a model that cannot turn texts into vectors."""
-        if self.model.vocab.type == "none":
-            raise InvalidArgumentError(f"model: {name} has no tokenizer, so it cannot take texts")
-        if self.model.has_encoder and self.model.has_decoder:
-            raise InvalidArgumentError(f"model: {name} is an encoder-decoder, which gives no embeddings")
-        if self.max_tokens < 2:
-            raise ModelLoadError(f"{name} says that it takes {self.max_tokens} tokens; the file is damaged")
+    def encode_iter(
+        self, texts: Iterable[str], *, block_size: int = BLOCK_SIZE, **options: Unpack[PromptedOptions]
+    ) -> Iterator[Any]:
+        """Embed texts block by block, in memory that does not grow: each block's rows come as soon as they are there.
+
+        The texts are read by the thread that asks for a block, three blocks ahead at most, while another one computes.
+
+        Parameters
+        ----------
+        texts
+            As in `encode`, but no single string.
+        block_size
+            Texts a block; within one, texts of like length are computed together, and equal ones once.
+        options
+            As in `encode`.
+
+        Yields
+        ------
+        ndarray or Int8Rows
+            The rows of the next `block_size` texts, in their order. After an error or Ctrl-C, those that came before
+            are right: go on with the text behind them.
+
+        Raises
+        ------
+        InvalidArgumentError, LlamaError
+            As `encode`; the index in a message is that in the whole stream.
+        KeyboardInterrupt
+            Ctrl-C, on the main thread.
+
+        Calls: as `encode`
+        """
+        wanted = self._profile.options(**options)
+        self._require_pooled()
+        if isinstance(texts, (str, bytes)):
+            raise InvalidArgumentError("texts: it is one text; pass a list, e.g. [text]")
+        self._pipeline.require_open()
+        return stream(self._pipeline, texts, wanted, between("block_size", block_size, 1, 1 << 30))
+
+    def encode_tokens(self, texts: str | Iterable[str], **options: Unpack[PromptedOptions]) -> TokenRows:
+        """Embed texts with pooling `none`: one row a token. One string is taken for a list of it.
+
+        Parameters and errors are those of `encode`. Calls: llama_tokenize, llama_encode or llama_decode,
+        llama_get_embeddings_ith
+        """
+        if self.pooling != "none":
+            raise InvalidArgumentError(f"pooling: {self.pooling} gives a row a text; use encode, or pooling='none'")
+        wanted = self._profile.options(**options)
+        source = read([texts] if isinstance(texts, str) else texts)
+        return _tokens.encode_tokens(self._pipeline, source, wanted, Stop())
+
+    def rerank(self, query: str, documents: Iterable[str], **options: Unpack[RerankOptions]) -> Ranking:
+        """Score documents for a query, with pooling `rank`; keywords and errors: see `rawllama.rerank.rerank`.
+
+        Calls: llama_model_chat_template, llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
+        """
+        return rerank(self, query, documents, **options)
+
+    @staticmethod
+    def similarity(a: Rows, b: Rows | None = None, metric: str = "cosine") -> Any:
+        """How alike each row of `a` is to each of `b`, or of `a`: see `rawllama.similarity.similarity`."""
+        return similarity(a, b, metric)
+
+    def plan(
+        self, texts: str | Iterable[str], *, prompt: str | None = None, overlong: str | None = None
+    ) -> Plan:
+        """The batches that `encode` would compute, and what they cost: see `rawllama.planning.Plan`.
+
+        Parameters and errors are those of `encode`. Calls: llama_tokenize
+        """
+        return plan_texts(self, texts, prompt=prompt, overlong=overlong)
+
+    def tune(self, sample: Iterable[str], *, seconds: float = 30) -> Tuning:
+        """Find the fastest settings for texts like these, use and remember them: see `rawllama.tuning.tune`.
+
+        Calls: llama_tokenize, llama_encode or llama_decode
+        """
+        return tune(self, sample, seconds=seconds)
+
+    def tokenize(self, text: str) -> NDArray[np.int32]:
+        """Tokens of one text as `encode` computes them without a prompt, however many they are.
+
+        Text that looks like a special token (`[SEP]`) is plain text. Shape (n,), int32.
+        """
+        return self._pipeline.sequencer.tokenize(text)
+
+    # ---- the object
+
+    @property
+    def truncated(self) -> int:
+        """Texts that `overlong="truncate"` has cut so far; of equal ones in one call, one counts."""
+        return self._pipeline.truncated
+
+    @property
+    def closed(self) -> bool:
+        """Whether it, or its model, is closed."""
+        return self._pipeline.closed or self.model.closed
 
     def close(self) -> None:
-        """Free the context and the model; a second time does nothing. Calls: llama_free, llama_model_free."""
-        self.model.close()  # its context with it
+        """End what another thread computes for `encode_async`, wait for the others, and free what is the Embedder's.
+
+        A model that was given stays open. A second time does nothing. Calls: llama_free, llama_model_free.
+        """
+        with self._mutex:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+        self._pipeline.close()
+        if self._owns_model:
+            self.model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,214 +414,59 @@ class Embedder:
     ) -> None:
         self.close()
 
-    def tokenize(self, text: str) -> NDArray[np.int32]:
-        """Tokens of one text with the model's special tokens around it.
+    def __repr__(self) -> str:
+        what = "closed" if self.closed else f"of {self.model.description}, {self.pooling}, {self.dims} columns"
+        return f"<Embedder {what}>"
 
-        Text that looks like a special token (`[SEP]`) is plain text. Shape (n,), int32.
-        """
-        return self.model.vocab.tokenize(text)
+    # ---- for the modules beside this one
 
-    def encode(
-        self, texts: str | Iterable[str], *, normalize: str | float = "l2", truncate: bool = False
-    ) -> NDArray[np.float32]:
-        """Embed texts: one row each, in their order. Equal ones are computed once.
+    @property
+    def _settings(self) -> Settings:
+        return self._pipeline.engine.settings
 
-        Parameters
-        ----------
-        texts
-            Any strings, empty ones too; or one string.
-        normalize
-            See `rawllama.normalize`.
-        truncate
-            Cut texts longer than `max_tokens`, keeping their last token (the closing special one).
-
-        Returns
-        -------
-        ndarray
-            float32, shape (texts, n_embd), or (n_embd,) for one string.
-
-        Raises
-        ------
-        InvalidArgumentError
-            A text is too long and `truncate` is off, or is no text; or the pooling is `none`.
-        DecodeError
-            The library failed.
-        KeyboardInterrupt
-            Ctrl-C, on the main thread.
-
-        Calls: llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
-        """
+    def _require_pooled(self) -> None:
         if self.pooling == "none":
-            raise InvalidArgumentError("pooling: none gives a row a token; use encode_tokens, or pooling='mean'")
-        kind = parse(normalize)
-        if isinstance(texts, str):
-            row: NDArray[np.float32] = self.encode([texts], normalize=normalize, truncate=truncate)[0]
-            return row
-        listed = list(texts)
-        tokens, offsets = self._prepare(listed, truncate)
-        rows = np.empty((len(listed), self.n_embd), np.float32)
-        firsts = _first_places(listed)
-        self._compute(tokens, offsets, np.unique(firsts), rows, kind)
-        if (again := np.flatnonzero(firsts != np.arange(firsts.size))).size:
-            rows[again] = rows[firsts[again]]
-        return rows
+            advice = "use encode_tokens, or pooling='mean', or 'last' for a decoder"
+            raise InvalidArgumentError(f"pooling: none gives a row a token; {advice}")
 
-    def _compute(
+    def _encode(self, texts: str | Iterable[str], options: Options, stop: Stop) -> Any:
+        """`encode`, which `stop` ends."""
+        self._require_pooled()
+        self._pipeline.require_open()
+        if isinstance(texts, str):
+            return take(Encoding(self._pipeline, read([texts]), options, stop).run(), 0)
+        return Encoding(self._pipeline, read(texts), options, stop).run()
+
+    def _lengths(
+        self, texts: Iterable[str], prompt: str | None = None, overlong: str | None = None
+    ) -> NDArray[np.int64]:
+        """Tokens of each sequence that the texts would be computed as: int64; more than texts where windows are."""
+        return _tokens.lengths(self._pipeline, read(texts), self._profile.options(prompt, overlong=overlong))
+
+    def _encode_tokens(
         self,
         tokens: NDArray[np.int32],
         offsets: NDArray[np.int64],
-        texts: NDArray[np.int64],
-        rows: NDArray[np.float32],
-        normalize: str | float,
-    ) -> None:
-        """Fill the rows of these texts: csrc/embed.cpp, those of like length together."""
-        if not texts.size:
-            return
-        lengths = np.diff(offsets)[texts]
-        ranks, batches = plan(lengths)
-        order = texts[ranks]
-        norm, p = _NORMS[normalize] if isinstance(normalize, str) else (lib.RAWLLAMA_NORM_P, normalize)
-        self._reserve(max(TOKEN_BUDGET, int(lengths.max())))._embed(ffi.new("struct rawllama_embed *", {
-            "tokens": pointer(tokens, "llama_token *"),
-            "offsets": pointer(offsets, "int64_t *"),
-            "order": pointer(order, "int64_t *"),
-            "batches": pointer(batches, "int64_t *"),
-            "n_batches": batches.size - 1,
-            "width": self.n_embd,
-            "dims": self.n_embd,
-            "norm": norm,
-            "p": p,
-            "rows": pointer(rows, "float *"),
-        }))  # fmt: skip
+        normalize: str | float = "none",
+        name: Callable[[int], str] = "sequences[{}]".format,
+    ) -> Any:
+        """Rows of sequences of tokens of the vocabulary, float32, shape (n, columns); messages call them `name`.
 
-    def encode_tokens(
-        self, texts: Sequence[str], *, normalize: str | float = "none", truncate: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], list[NDArray[np.int32]]]:
-        """Embed texts with pooling `none`: one row a token.
-
-        Returns
-        -------
-        rows : ndarray
-            float32, shape (tokens of all texts, n_embd).
-        offsets : ndarray
-            int64, shape (len(texts) + 1,): text i has the rows `offsets[i]` to `offsets[i + 1]`.
-        tokens : list of ndarray
-            int32, one array a text.
-
-        Parameters and errors are those of `encode`. Calls: llama_get_embeddings_ith
+        Parameters
+        ----------
+        tokens, offsets
+            int32, shape (t,); int64, shape (n + 1,): sequence i is `tokens[offsets[i]:offsets[i + 1]]`.
         """
-        if self.pooling != "none":
-            raise InvalidArgumentError(f"pooling: {self.pooling} gives a row a text; use encode, or pooling='none'")
-        if isinstance(texts, str):
-            raise InvalidArgumentError("texts: it is one string; pass a list, e.g. [text]")
-        flat, offsets = self._prepare(texts, truncate)
-        tokens = [flat[start:end] for start, end in pairwise(offsets)]
-        rows = np.empty((int(offsets[-1]), self.n_embd), np.float32)
-        for texts_of_batch, context in self._batches(tokens):
-            targets = np.concatenate([np.arange(offsets[text], offsets[text + 1]) for text in texts_of_batch])
-            rows[targets] = context.get_embeddings_ith()
-        _require_finite(rows, offsets)
-        return normalize_rows(rows, normalize), offsets, tokens
+        target = RowFormat(self._profile.width, self._profile.width, "float32", parse(normalize))
+        sequences = Sequences(tokens, offsets)
+        return _tokens.encode_sequences(self._pipeline, sequences, target, Stop(), name, self.max_tokens)
 
-    def _prepare(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Tokens of all texts, and where each begins; none is longer than the model was trained for."""
-        if self.model.closed:
-            raise ClosedError("the Embedder is closed; make a new one")
-        tokens, offsets = self.model.vocab.tokenize_many([_utf8(index, text) for index, text in enumerate(texts)])
-        lengths = np.diff(offsets)
-        _refuse_first(lengths == 0, "it has no tokens in this model")
-        unknown = np.zeros(lengths.size, bool)
-        unknown[np.searchsorted(offsets, np.flatnonzero(tokens < 0), side="right") - 1] = True
-        _refuse_first(unknown, "this model has no token for some of it")
-        too_long = lengths > self.max_tokens
-        if not too_long.any():
-            return tokens, offsets
-        if not truncate:
-            words = f"{lengths[too_long][0]} tokens, and the model was trained on {self.max_tokens}"
-            _refuse_first(too_long, f"{words}; shorten it, or let it be cut (truncate=True, --truncate)")
-        kept = np.ones(tokens.size, bool)
-        for index in np.flatnonzero(too_long):
-            kept[offsets[index] + self.max_tokens - 1 : offsets[index + 1] - 1] = False  # all but the closing token
-        return tokens[kept], np.concatenate(([0], np.cumsum(np.minimum(lengths, self.max_tokens))))
+    @property
+    def _specials(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The special tokens before each text, and those behind it: int32."""
+        return self._pipeline.sequencer.opening, self._pipeline.sequencer.closing
 
-    def _batches(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[NDArray[np.int64], Context]]:
-        """Run the texts, those of like length together; yield each batch's texts while its results stand."""
-        order, bounds = plan(np.array([one.size for one in tokens], np.int64))
-        context = self._reserve(max(TOKEN_BUDGET, *(one.size for one in tokens)) if tokens else TOKEN_BUDGET)
-        batch = Batch(context.n_ubatch)
-        for start, end in pairwise(bounds):
-            batch.clear()
-            for seq_id, text in enumerate(order[start:end]):
-                batch.add_sequence(tokens[text], seq_id)
-            if context.memory is not None:
-                context.memory.clear()
-            context.process(batch)
-            yield order[start:end], context
+    def _apply(self, settings: Settings) -> None:
+        """Compute with other settings from now on."""
+        self._pipeline.replace(Engine(self.model, self._wanted_pooling, settings), self._profile.sequencer(settings))
 
-    def _reserve(self, n_tokens: int) -> Context:
-        """A context that takes so many tokens at once."""
-        if self._context is not None and self._context.usable and self._context.n_ubatch >= n_tokens:
-            return self._context
-        if self._context is not None:
-            self._context.close()
-        # libllama plans its memory for MAX_SEQUENCES sequences of one length, and asserts where that leaves a rest.
-        n_tokens += -n_tokens % MAX_SEQUENCES
-        self._context = Context(
-            self.model,
-            # Pooling sees one ubatch at a time, so no text may be split: all three are the same.
-            n_ctx=n_tokens,
-            n_batch=n_tokens,
-            n_ubatch=n_tokens,
-            n_seq_max=MAX_SEQUENCES,
-            n_threads=self._n_threads,
-            n_threads_batch=self._n_threads,
-            pooling_type=self._pooling,
-            embeddings=True,
-            kv_unified=True,
-        )
-        return self._context
-
-
-def _first_places(texts: Sequence[str]) -> NDArray[np.int64]:
-    """For each text the index of the first that is equal."""
-    places: dict[str, int] = {}
-    return np.fromiter((places.setdefault(text, index) for index, text in enumerate(texts)), np.int64, len(texts))
-
-
-def _refuse_first(wrong: NDArray[np.bool_], words: str) -> None:
-    if wrong.any():
-        raise InvalidArgumentError(f"texts[{int(wrong.argmax())}]: {words}")
-
-
-def plan(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pack texts of these lengths, in tokens, into batches, those of like length together.
-
-    Returns
-    -------
-    order : ndarray
-        int64, shape (n,): the texts in the order in which they are computed.
-    bounds : ndarray
-        int64, shape (batches + 1,): batch i has the texts `order[bounds[i]:bounds[i + 1]]`.
-
-    Calls: rawllama_plan
-    """
-    order = np.argsort(lengths, kind="stable").astype(np.int64, copy=False)
-    bounds = np.empty(lengths.size + 1, np.int64)
-    sorted_lengths = pointer(lengths[order], "int64_t *")
-    count = lib.rawllama_plan(sorted_lengths, lengths.size, TOKEN_BUDGET, MAX_SEQUENCES, pointer(bounds, "int64_t *"))
-    return order, bounds[: count + 1]
-
-
-def _utf8(index: int, text: str) -> bytes:
-    try:
-        return text.encode()  # not `surrogateescape`: most vocabularies would leave out what is no UTF-8
-    except (AttributeError, UnicodeEncodeError):
-        raise InvalidArgumentError(f"texts[{index}]: {text!r:.60} is not text that UTF-8 can hold") from None
-
-
-def _require_finite(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> None:
-    """Refuse results with NaN or infinity: the file is damaged, or the device computed wrongly."""
-    bad = ~np.isfinite(rows).all(axis=1)
-    if bad.any():
-        index = int(np.searchsorted(offsets, int(bad.argmax()), side="right")) - 1
-        raise LlamaError(f"texts[{index}]: its embedding is not finite; the model file is damaged or the device failed")

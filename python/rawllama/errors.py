@@ -7,13 +7,18 @@ ModelLoadError (OSError)            ContextCreateError (RuntimeError)
 DecodeError (RuntimeError)          ContextFullError   DecodeAborted (InterruptedError)
 NativeAssertError                   ConvertError (ValueError)
 MissingExtraError (ImportError)     DownloadError (OSError)
+Interrupted (KeyboardInterrupt), no LlamaError      TruncationWarning (UserWarning)
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import log
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class LlamaError(Exception):
@@ -27,11 +32,16 @@ class LlamaError(Exception):
         What it returned, or None.
     log
         The library's own last lines before it failed.
+    rows, done
+        Where an Embedder's call failed after it began to compute: what it would have returned, and for which texts that
+        is computed (bool, shape (n,)). Else None.
     """
 
     function: str = ""
     code: int | None = None
     log: tuple[str, ...] = ()
+    rows: Any = None
+    done: NDArray[np.bool_] | None = None
 
 
 class InvalidArgumentError(LlamaError, ValueError):
@@ -92,6 +102,27 @@ class MissingExtraError(LlamaError, ImportError):
 
 class DownloadError(LlamaError, OSError):
     """A model that is known by name could not be brought."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while an Embedder computed.
+
+    Attributes
+    ----------
+    rows
+        What the call would have returned; NaN, or 0 in integers, where a text was not computed.
+    done
+        Which texts were: bool, shape (n,).
+    """
+
+    def __init__(self, rows: Any, done: NDArray[np.bool_]) -> None:
+        super().__init__(f"{int(done.sum())} of {done.size} texts were computed, see rows and done")
+        self.rows = rows
+        self.done = done
+
+
+class TruncationWarning(UserWarning):
+    """Texts were cut to the tokens that the model takes."""
 
 
 Error = TypeVar("Error", bound=LlamaError)

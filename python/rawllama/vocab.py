@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import IntFlag
 from itertools import accumulate
@@ -288,7 +288,8 @@ class Vocab:
 
         Calls: llama_tokenize
         """
-        return self._tokenize(_Texts([_encode("text", text)], "text"), add_special, parse_special, 1)
+        texts = _Texts.joined([_encode("text", text)], lambda _: "text")
+        return self._tokenize(texts, add_special=add_special, parse_special=parse_special, n_threads=1)[0]
 
     def tokenize_many(
         self,
@@ -330,9 +331,9 @@ class Vocab:
         threads = _cores() if n_threads is None else _integer("n_threads", n_threads)
         if not 1 <= threads <= MAX_THREADS:
             raise InvalidArgumentError(f"n_threads: {n_threads} is not between 1 and {MAX_THREADS}")
-        encoded = _Texts([_encode(f"texts[{index}]", text) for index, text in enumerate(texts)], "texts[{}]")
-        tokens = self._tokenize(encoded, add_special, parse_special, threads)
-        return tokens, view(encoded.offsets, encoded.n + 1).copy()
+        data = [_encode(f"texts[{index}]", text) for index, text in enumerate(texts)]
+        encoded = _Texts.joined(data, "texts[{}]".format)
+        return self._tokenize(encoded, add_special=add_special, parse_special=parse_special, n_threads=threads)
 
     def detokenize(self, tokens: ArrayLike, *, remove_special: bool = False, unparse_special: bool = False) -> str:
         """The text of tokens; bytes that are not UTF-8 are surrogates (`surrogateescape`), so that nothing is lost.
@@ -432,35 +433,52 @@ class Vocab:
         if size > MAX_BYTES:
             raise InvalidArgumentError(f"tokens: their text has {size} bytes; detokenize them in parts")
 
-    def _tokenize(self, texts: _Texts, add_special: bool, parse_special: bool, n_threads: int) -> NDArray[np.int32]:
-        """Tokens of all texts; their offsets are in `texts`."""
+    def _tokenize(
+        self,
+        texts: _Texts,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        prefix: bytes = b"",
+        closing: int = lib.LLAMA_TOKEN_NULL,
+        n_threads: int,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Tokens of all texts, each with `prefix` before it and the token `closing` behind it, and their offsets."""
         self._require_vocabulary()
+        start = ffi.from_buffer("char[]", prefix)
+        how = ffi.new("struct rawllama_tokenizing *", [
+            start, len(prefix), add_special, parse_special, closing, n_threads, texts.n > 1 and on_main_thread()
+        ])  # fmt: skip
+        offsets = np.empty(texts.n + 1, np.int64)
         result = ffi.new("struct rawllama_tokens *[1]")
-        flags = (add_special, parse_special, n_threads)
         with self._model._used as model:
             vocab = guarded.llama_model_get_vocab(model)
             try:
-                code = _run(vocab, texts, flags, result)
+                code = _run(vocab, texts, how, offsets, result)
                 if code != texts.n:
                     raise texts.failure(code)
-                tokens = np.empty(texts.offsets[texts.n], np.int32)
-                lib.rawllama_tokens_copy(result[0], pointer(tokens, "llama_token *"))
+                tokens = np.empty(offsets[texts.n], np.int32)
+                lib.rawllama_tokens_copy(result[0], ffi.from_buffer("llama_token[]", tokens))
             finally:
                 lib.rawllama_tokens_free(result[0])
-        return tokens
+        return tokens, offsets
 
 
 class _Texts:
-    """Texts as C takes them: one after the other."""
+    """Texts as C takes them: UTF-8 in one buffer, text i from `starts[i]` to `starts[i + 1]`."""
 
-    def __init__(self, texts: list[bytes], name: str) -> None:
-        self.n = len(texts)
+    def __init__(self, data: Any, starts: NDArray[np.int64], name: Callable[[int], str]) -> None:
+        self.n = starts.size - 1
+        self.data: Any = data if isinstance(data, ffi.CData) else ffi.from_buffer("char[]", data)
+        #: Where each begins, and where the last ends.
+        self.starts: Any = ffi.from_buffer("int64_t[]", starts)
         self._name = name
-        self.data = texts[0] if self.n == 1 else b"".join(texts)
-        #: Where each begins in `data`, and where the last ends.
-        self.starts = ffi.new("int64_t[]", [0, *accumulate(map(len, texts))])
-        #: The same for the tokens, once C has set it.
-        self.offsets = ffi.new("int64_t[]", self.n + 1)
+
+    @classmethod
+    def joined(cls, texts: list[bytes], name: Callable[[int], str]) -> _Texts:
+        """These, one after the other; `name` says how messages call a text with this index."""
+        starts = np.fromiter(accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)
+        return cls(texts[0] if len(texts) == 1 else b"".join(texts), starts, name)
 
     def failure(self, code: int) -> LlamaError:
         """The exception for what rawllama_tokenize returned."""
@@ -468,20 +486,25 @@ class _Texts:
             return caught("llama_tokenize")
         words = c_text(lib.rawllama_guard_message())
         kind: type[LlamaError] = InvalidArgumentError
+        start, end = self.starts[code], self.starts[code + 1]
         with suppress(UnicodeDecodeError):
-            self.data[self.starts[code] : self.starts[code + 1]].decode()
+            bytes(ffi.buffer(self.data + start, end - start)).decode()
             kind = NativeAssertError
-        name = self._name.format(code)
+        name = self._name(code)
         return failure(kind, "llama_tokenize", f"{name}: llama_tokenize failed inside the library: {words}")
 
 
-def _run(vocab: Any, texts: _Texts, flags: tuple[bool, bool, int], result: Any) -> int:
-    arguments = (vocab, texts.data, texts.starts, texts.n, *flags)
-    if texts.n == 1 or not on_main_thread():
-        return lib.rawllama_tokenize(*arguments, False, texts.offsets, result)
+def _run(vocab: Any, texts: _Texts, how: Any, offsets: NDArray[np.int64], result: Any) -> int:
+    target = ffi.from_buffer("int64_t[]", offsets)
+
+    def call() -> int:
+        return lib.rawllama_tokenize(vocab, texts.data, texts.starts, texts.n, how, target, result)
+
+    if not how.interruptible:
+        return call()
     while True:  # until the end, if the program's own handler for Ctrl-C does not raise
         with interruptible():
-            code = lib.rawllama_tokenize(*arguments, True, texts.offsets, result)
+            code = call()
         if code != lib.RAWLLAMA_INTERRUPTED:
             return code
 

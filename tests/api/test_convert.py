@@ -23,7 +23,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from rawllama import hub
+from rawllama import Embedder, hub
 from rawllama.convert import ConvertError, ConvertWarning, MissingExtraError, convert
 from rawllama.errors import DownloadError
 
@@ -297,6 +297,7 @@ def more_rows(folder: Path) -> None:
     with_more(**{"roberta.embeddings.word_embeddings.weight": (23, 32)})(folder)
 
 
+PROMPTS = "config_sentence_transformers.json"
 PART = "model-00001-of-00002.safetensors"
 PREFIXED = {**tiny_models.BYTE_LEVEL, "add_prefix_space": True}
 QUERY = "encoder.layer.1.attention.self.query.weight"
@@ -349,6 +350,10 @@ BROKEN: list[tuple[str, Callable[[Path], None], str]] = [
     ("modernbert", configured(classifier_pooling="max"), "classifier_pooling max"),
     ("modernbert", configured(rope_scaling={"type": "yarn", "factor": 2}), "rope scaling yarn"),
     ("jina", written("tokenizer.json", b'{"model": {"type": "Unigram"}}'), "needs a WordPiece vocabulary, .*Unigram"),
+    ("bert", written(PROMPTS, b"["), r"config_sentence_transformers\.json is not JSON"),
+    ("bert", written(PROMPTS, b'{"prompts": {"query": 1}}'), r"rawllama\.prompts\.query would be 1, no string"),
+    ("bert", written(PROMPTS, b'{"prompts": ["query"]}'), "not laid out as expected"),
+    ("bert", written(PROMPTS, b'{"default_prompt_name": "query"}'), "default_prompt_name 'query' is the name of no"),
 ]  # fmt: skip
 
 
@@ -495,6 +500,27 @@ def test_warns_about_activation_and_modules(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta-spm", "modernbert"])
 def test_is_quiet_otherwise(name: str, tmp_path: Path) -> None:
     convert(build(name, tmp_path), tmp_path / "out.gguf")
+
+
+# Prompts ------------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_the_embedders(tmp_path: Path) -> None:
+    folder = build("bert", tmp_path)
+    prompts = {"query": "query: ", "document": "", "Über alles": "x\ny: "}
+    tiny_models.save_json(folder / PROMPTS, {"prompts": prompts, "default_prompt_name": "query"})
+    with Embedder(convert(folder, tmp_path / "out.gguf"), n_threads=1) as embedder:
+        assert dict(embedder.prompts) == {name: text for name, text in prompts.items() if text}
+        plain, prompted = (embedder.encode(text, prompt="") for text in ("the cat", "query: the cat"))
+        assert np.array_equal(embedder.encode("the cat"), prompted)
+        assert np.array_equal(embedder.encode_query("the cat"), prompted)
+        assert np.array_equal(embedder.encode_document("the cat"), plain)
+    tiny_models.save_json(folder / PROMPTS, {"prompts": prompts, "default_prompt_name": None})
+    keys = read_keys(convert(folder, tmp_path / "out.gguf"))
+    assert keys["rawllama.prompts.query"] == "query: "
+    assert "rawllama.default_prompt" not in keys
+    tiny_models.save_json(folder / PROMPTS, {"similarity_fn_name": "cosine"})
+    assert not [key for key in read_keys(convert(folder, tmp_path / "out.gguf")) if key.startswith("rawllama")]
 
 
 # Atomic writing -----------------------------------------------------------------------------------------

@@ -154,12 +154,14 @@ def test_a_text_that_is_too_long(embed: Run, read: Callable[..., list[str]]) -> 
     line = b"cat " * 100
     done = embed(feed=b"a\n" + line + b"\n", status=1)
     assert b"texts[1]: 102 tokens" in done.stderr
-    assert b"--truncate" in done.stderr
-    assert len(read(line, "--truncate")) == 1
+    assert b"overlong" in done.stderr
+    for overlong in ("truncate", "chunk"):
+        assert len(read(line, "--overlong", overlong)) == 1
+    assert embed("--overlong", "truncate", feed=line + b"\n" + line + b"cat").stderr.startswith(b"2 texts were cut\n")
 
 
 def test_a_very_long_line(read: Callable[..., list[str]]) -> None:
-    assert read(b"hello " * 200_000 + b"\n" + b"x" * 200_000, "--truncate")[1] == "x" * 200_000
+    assert read(b"hello " * 200_000 + b"\n" + b"x" * 200_000, "--overlong", "truncate")[1] == "x" * 200_000
 
 
 def test_no_texts_on_a_terminal(embed: Run) -> None:
@@ -586,7 +588,7 @@ def test_help_and_version() -> None:
     assert "embed" in done.stdout
     done = rawllama("embed", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for option in ("--model", "--input", "--field", "--output", "--format", "--pooling", "--normalize", "--truncate"):
+    for option in ("--model", "--input", "--field", "--output", "--format", "--pooling", "--normalize", "--overlong"):
         assert option in done.stdout
 
 

@@ -1,10 +1,11 @@
 // What a C program does that packs batches by hand: for each batch llama_batch, llama_decode, and the pooled rows,
 // normalised. llama.h only.
 //
-//   embed_loop MODEL BATCHES N_UBATCH N_SEQ_MAX N_THREADS ROUNDS ROWS
+//   embed_loop MODEL N_UBATCH N_SEQ_MAX N_THREADS
 //
-// BATCHES is int32: the number of batches, and for each the number of texts, their lengths, and their tokens. Prints the
-// seconds of each round; ROWS gets the rows of the last one, float32, batch after batch.
+// Standard input says what to do, a line each: BATCHES ROUNDS ROWS. BATCHES is a file of int32: the number of batches, and
+// for each the number of texts, their lengths, and their tokens. The seconds of each round are printed; the file ROWS gets
+// the rows of the last one, float32, batch after batch.
 
 #include <math.h>
 #include <stdio.h>
@@ -101,32 +102,45 @@ static size_t count_texts(const int32_t * in) {
     return count;
 }
 
+// One line of the input.
+static void serve(
+    struct llama_context * ctx, struct llama_batch * batch, const char * in, int rounds, const char * out) {
+    int32_t * batches = read_all(in);
+    const int32_t n = llama_model_n_embd_out(llama_get_model(ctx));
+    float * rows = malloc(count_texts(batches) * n * sizeof(float));
+    size_t count = 0;
+    for (int round = 0; round < rounds; round++) {
+        const double start = seconds();
+        count = run(ctx, batch, batches, n, rows);
+        printf("%.6f\n", seconds() - start);
+    }
+    FILE * file = fopen(out, "wb");
+    fwrite(rows, n * sizeof(float), count, file);
+    fclose(file);
+    fflush(stdout); // last: who reads the seconds finds the rows
+    free(rows);
+    free(batches);
+}
+
 int main(int argc, char ** argv) {
-    if (argc != 8) {
+    if (argc != 5) {
         return 1;
     }
     llama_log_set(quiet, NULL);
-    const int32_t * batches = read_all(argv[2]);
     struct llama_model * model = llama_model_load_from_file(argv[1], llama_model_default_params());
     struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = params.n_batch = params.n_ubatch = atoi(argv[3]);
-    params.n_seq_max = atoi(argv[4]);
-    params.n_threads = params.n_threads_batch = atoi(argv[5]);
+    params.n_ctx = params.n_batch = params.n_ubatch = atoi(argv[2]);
+    params.n_seq_max = atoi(argv[3]);
+    params.n_threads = params.n_threads_batch = atoi(argv[4]);
     params.embeddings = params.kv_unified = true;
     struct llama_context * ctx = llama_init_from_model(model, params);
     struct llama_batch batch = llama_batch_init(params.n_batch, 0, 1);
-    const int32_t n = llama_model_n_embd_out(model);
-    float * rows = malloc(count_texts(batches) * n * sizeof(float));
-    size_t count = 0;
-    for (int round = 0; round < atoi(argv[6]); round++) {
-        const double start = seconds();
-        count = run(ctx, &batch, batches, n, rows);
-        printf("%.6f\n", seconds() - start);
-        fflush(stdout);
+    char batches[4096];
+    char rows[4096];
+    int rounds = 0;
+    while (scanf("%4095s %d %4095s", batches, &rounds, rows) == 3) {
+        serve(ctx, &batch, batches, rounds, rows);
     }
-    FILE * file = fopen(argv[7], "wb");
-    fwrite(rows, n * sizeof(float), count, file);
-    fclose(file);
     llama_batch_free(batch);
     llama_free(ctx);
     llama_model_free(model);

@@ -39,7 +39,7 @@ def embed() -> Callable[..., Any]:
 
 def test_pooled(embed: Any, minilm: str) -> None:
     rows = embed(minilm, TEXTS, "model")
-    with Embedder(minilm) as embedder:
+    with Embedder(minilm, kernels="ggml") as embedder:
         expected = embedder.encode(TEXTS)
         alone = np.concatenate([embedder.encode([text]) for text in TEXTS[:5]])
     assert rows.shape == (len(TEXTS), 384) and rows.dtype == np.float32
@@ -51,7 +51,7 @@ def test_pooled(embed: Any, minilm: str) -> None:
 
 def test_one_row_a_token(embed: Any, minilm: str) -> None:
     rows = embed(minilm, TEXTS[:40], "none")
-    with Embedder(minilm, pooling="none") as embedder:
+    with Embedder(minilm, pooling="none", kernels="ggml") as embedder:
         expected, offsets, _ = embedder.encode_tokens(TEXTS[:40], normalize="l2")
         alone = embedder.encode_tokens(TEXTS[:1], normalize="l2")[0]
     assert rows.shape == (offsets[-1], 384)

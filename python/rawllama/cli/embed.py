@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rawllama import Embedder
-from rawllama.embedder import MAX_THREADS, POOLINGS
+from rawllama.embedder import MAX_THREADS, OVERLONG, POOLINGS
+from rawllama.errors import TruncationWarning
 from rawllama.hub import NAMES, resolve
 from rawllama.io import FORMATS, Embeddings, format_of, read_texts, require_writable, write
 from rawllama.normalize import parse
@@ -20,6 +24,7 @@ _EPILOG = """\
 Each line of the input is a text, an empty line too; JSON lines hold a string or an object a line.
 Example: rawllama embed --model minilm "The cat sits outside" "A man plays the guitar"
 """
+_OVERLONG_HELP = "texts that are too long are refused, cut, or computed in windows (default: error)"
 
 
 def add_parser(commands: Any) -> None:
@@ -35,7 +40,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--format", choices=FORMATS, help="default: by the output's ending; table on standard output")
     parser.add_argument("--pooling", choices=tuple(POOLINGS), help="default: what the model says")
     parser.add_argument("--normalize", type=_normalize, help="none, max-abs, l1, l2, or p (default: l2; none for rank)")
-    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of refusing them")
+    parser.add_argument("--overlong", choices=OVERLONG, default="error", help=_OVERLONG_HELP)
     parser.add_argument("--threads", type=_threads, metavar="N", help=f"1 to {MAX_THREADS} (default: one a core)")
     parser.add_argument("-v", "--verbose", action="store_true", help="libllama's log on standard error")
     parser.set_defaults(run=run)
@@ -62,11 +67,16 @@ def run(options: argparse.Namespace) -> int:
     texts = _texts(options)
     path = resolve(options.model)
     clock.lap("find or make the model")
-    with Embedder(path, pooling=options.pooling, n_threads=options.threads) as embedder:
+    with Embedder(path, pooling=options.pooling, n_threads=options.threads, overlong=options.overlong) as embedder:
         clock.lap("load it")
-        result = _embed(embedder, texts, options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            result = _embed(embedder, texts, options)
+        truncated = embedder.truncated
         clock.lap(f"embed {len(texts)} texts")
     write(result, target, options.output)
+    if truncated:
+        print(f"{truncated} texts were cut", file=sys.stderr)
     if target == "table":
         print(clock, file=sys.stderr)
     return 0
@@ -83,11 +93,11 @@ def _texts(options: argparse.Namespace) -> Sequence[str]:
 
 
 def _embed(embedder: Embedder, texts: Sequence[str], options: argparse.Namespace) -> Embeddings:
-    normalize = options.normalize or ("none" if embedder.pooling == "rank" else "l2")
     if embedder.pooling == "none":
-        rows, offsets, tokens = embedder.encode_tokens(texts, normalize=normalize, truncate=options.truncate)
-        return Embeddings(texts, rows, offsets, tokens)
-    return Embeddings(texts, embedder.encode(texts, normalize=normalize, truncate=options.truncate))
+        normalize = options.normalize or "l2"
+        rows, offsets, tokens = embedder.encode_tokens(texts, normalize=normalize)
+        return Embeddings(texts, rows, offsets, np.split(tokens, offsets[1:-1]))
+    return Embeddings(texts, embedder.encode(texts, normalize=options.normalize))
 
 
 class _Clock:

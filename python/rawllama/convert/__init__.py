@@ -29,7 +29,8 @@ def convert(folder: str | os.PathLike[str], out: str | os.PathLike[str], *, outt
     ----------
     folder
         A folder with config.json, tokenizer.json (or vocab.txt, or sentencepiece.bpe.model) and
-        model.safetensors, whole or in shards; modules.json and 1_Pooling/config.json are read if present.
+        model.safetensors, whole or in shards; modules.json, 1_Pooling/config.json and the prompts of
+        config_sentence_transformers.json are read if present.
     out
         The file to write. It appears under this name only when it is complete.
     outtype

@@ -190,6 +190,17 @@ class Folder:
         listed = read_json(path) if path.is_file() else []
         return {module["path"]: str(module["type"]).rpartition(".")[2] for module in listed}
 
+    def prompts(self) -> Json:
+        """The content of config_sentence_transformers.json, empty where there is none.
+
+        Raises
+        ------
+        ConvertError
+            It is not a JSON object.
+        """
+        path = self.path / "config_sentence_transformers.json"
+        return read_object(path) if path.is_file() else {}
+
     def pooling(self) -> int | None:
         """The number by which libllama knows sentence-transformers' pooling, None where there is none.
 

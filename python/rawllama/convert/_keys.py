@@ -172,6 +172,7 @@ def add_hyperparameters(
         keys.set(f"{at}.attention.layer_norm_epsilon", "float32", 1e-12)
     keys.set(f"{at}.attention.causal", "bool", False)
     pooling(keys, family, folder, config)
+    prompts(keys, folder)
     if names:
         keys.set(f"{at}.classifier.output_labels", "array", names)
     special_cases(keys, family, config)
@@ -197,6 +198,26 @@ def pooling(keys: Keys, family: Family, folder: Folder, config: Json) -> None:
     if before_classifier not in ("cls", "mean"):
         raise ConvertError(f"folder: classifier_pooling {before_classifier} is neither cls nor mean")
     keys.set(f"{family.arch}.classifier.pooling_type", "uint32", POOLINGS[before_classifier])
+
+
+def prompts(keys: Keys, folder: Folder) -> None:
+    """What sentence-transformers puts before texts, by name, where `rawllama.Embedder` looks for it.
+
+    Raises
+    ------
+    ConvertError
+        A prompt is no text, or the default is the name of none.
+    """
+    content = folder.prompts()
+    listed = content.get("prompts") or {}
+    for name, text in listed.items():
+        if text:  # libllama has no empty values
+            keys.set(f"rawllama.prompts.{name}", "string", text)
+    default = content.get("default_prompt_name")
+    if default is not None and default not in listed:
+        raise ConvertError(f"folder: default_prompt_name {default!r} is the name of no prompt; correct it")
+    if default is not None and listed[default]:
+        keys.set("rawllama.default_prompt", "string", default)
 
 
 def rope(keys: Keys, at: str, config: Json) -> None:

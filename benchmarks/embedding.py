@@ -60,7 +60,9 @@ class Spec:
 SPECS = (
     Spec("rawllama", "ours", against="", here=True),
     Spec("rawllama q8_0", "ours", outtype="q8_0", here=True),
-    Spec("C loop", "c_loop", here=True),
+    # As the C loop, which cannot have rawllama's kernels: what the Embedder adds to the same computation.
+    Spec("rawllama, ggml's kernels", "ours", "ggml", here=True),
+    Spec("C loop", "c_loop", against="rawllama, ggml's kernels", here=True),
     Spec("llama-embedding", "llama_embedding", latency=False),
     Spec("llama-cpp-python, defaults", "llama_cpp_python", "default"),
     Spec("llama-cpp-python, tuned", "llama_cpp_python", "tuned"),

@@ -15,13 +15,13 @@ class Ours(Side):
         from rawllama import Embedder
 
         super().__init__(model, threads, variant)
-        self.embedder = Embedder(model, n_threads=threads)
+        self.embedder = Embedder(model, n_threads=threads, kernels=variant or None)
 
     def about(self) -> str:
         from rawllama import backend
 
         options = backend.build()
-        return f"{super().about()}, libllama {options['commit']} ({options['ggml_options']}), flash attention auto"
+        return f"{super().about()}, kernels {self.embedder.model.kernels}, libllama {options['commit']} ({options['ggml_options']}), flash attention auto"
 
     def encode(self, texts: Sequence[str]) -> Rows:
         return self.embedder.encode(texts)

@@ -32,8 +32,8 @@ class Plan:
     """Batches in the order in which they are computed; printed, a table.
 
     A batch is one row of tokens: sequences of any length stand side by side without padding. Attention looks at all
-    pairs of its tokens, but those of different sequences are masked, and where a whole tile of 64 by 64 pairs is,
-    libllama leaves it out. What it cannot leave out is waste.
+    pairs of its tokens, but those of different sequences are masked. rawllama's kernels leave them out; ggml's leave
+    out whole tiles of 64 by 64 pairs. What is masked and not left out is waste.
 
     Attributes
     ----------
@@ -46,7 +46,8 @@ class Plan:
         Where overlong texts are cut into windows, each of these is a sequence.
     pairs, pairs_needed
         int64, shape (batches,): pairs of tokens that attention computes a head, and those that are not masked. An
-        estimate: of flash attention on the CPU, in tiles that begin with the batch; without it all pairs are computed.
+        estimate: of flash attention on the CPU, ggml's in tiles that begin with the batch; without flash attention all
+        pairs are computed.
     flops
         float64, shape (batches,): additions and multiplications. An estimate: two for each weight and token, those of
         all experts and of the output layer included, and those of attention.
@@ -164,7 +165,11 @@ def plan_lengths(
     batches = _Batches.of(jobs, settings.token_budget)
     tokens = batches.reduced(np.add)
     causal = embedder._pipeline.engine._contexts[0].causal_attn
-    pairs, needed = batches.pairs(causal=causal, flash_attn=settings.flash_attn is not False)
+    needed = batches.needed(causal=causal)
+    if settings.flash_attn is False:
+        pairs = tokens**2
+    else:
+        pairs = needed if embedder.model.kernels == "rawllama" else batches.tiled(needed, causal=causal)
     if embedder.model.is_recurrent:  # no attention
         pairs, needed = np.zeros_like(pairs), np.zeros_like(needed)
     flops = flops_of(embedder.model, tokens, pairs)
@@ -231,12 +236,13 @@ class _Batches:
         result: NDArray[np.int64] = ufunc.reduceat(values, starts) if starts.size else np.empty(0, np.int64)
         return result
 
-    def pairs(self, *, causal: bool, flash_attn: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Pairs of tokens that attention computes in each batch, and those of them that are not masked."""
+    def needed(self, *, causal: bool) -> NDArray[np.int64]:
+        """Pairs of tokens in each batch that are not masked."""
+        return self.reduced(np.add, self.lengths * (self.lengths + 1) // 2 if causal else self.lengths**2)
+
+    def tiled(self, needed: NDArray[np.int64], *, causal: bool) -> NDArray[np.int64]:
+        """Pairs that ggml's flash attention computes in each batch."""
         tokens = self.reduced(np.add)
-        needed = self.reduced(np.add, self.lengths * (self.lengths + 1) // 2 if causal else self.lengths**2)
-        if not flash_attn:
-            return tokens**2, needed
         n_tiles = -(-tokens // _TILE)
         # Of each tile of rows: its batch, the tokens in the batches before, its first and its last row.
         batch = np.repeat(np.arange(tokens.size), n_tiles)
@@ -251,4 +257,4 @@ class _Batches:
         computed = np.zeros(tokens.size, np.int64)
         np.add.at(computed, batch, columns * _TILE**2)
         # Batches of fewer rows than a tile has are computed row by row, without what is masked.
-        return np.where(tokens < _TILE, needed, computed), needed
+        return np.where(tokens < _TILE, needed, computed)

@@ -12,7 +12,7 @@ import pytest
 from rawllama import Embedder, InvalidArgumentError, ModelLoadError
 from rawllama.context import Context
 from rawllama.embedder import plan
-from rawllama.errors import ClosedError
+from rawllama.errors import ClosedError, TruncationWarning
 
 TINY_BERT = Path(__file__).parent.parent / "cli" / "tiny_bert.py"
 
@@ -136,7 +136,8 @@ def test_the_limit_is_exact(embedder: Embedder) -> None:
 def test_truncate_keeps_the_last_token(tiny: Callable[..., Path]) -> None:
     with Embedder(tiny(), pooling="none", n_threads=1) as embedder:
         whole = embedder.tokenize("the cat sat on the mat " * 20)
-        _, _, cut = embedder.encode_tokens(["the cat sat on the mat " * 20], overlong="truncate")
+        with pytest.warns(TruncationWarning, match="1 texts were cut"):
+            _, _, cut = embedder.encode_tokens(["the cat sat on the mat " * 20], overlong="truncate")
     assert cut.tolist() == [*whole[:63], whole[-1]]
 
 

@@ -100,13 +100,13 @@ def test_a_real_decoder(smollm2: Path) -> None:
 @pytest.mark.parametrize(("pooling", "in_pieces"), [("last", True), ("mean", False)])
 def test_long_texts_of_a_decoder(pooling: str, in_pieces: bool, smollm2: Path) -> None:
     """They go through the model in pieces where only the last token counts, which takes less memory."""
-    texts = ["The cat sat on the mat. " * count for count in (70, 1, 40)]
+    texts = ["The cat sat on the mat. " * count for count in (40, 1)]
     with Embedder(smollm2, pooling=pooling, token_budget=128, n_contexts=1) as embedder:
         rows = embedder.encode(texts)
         tokens = [embedder.tokenize(text) for text in texts]
         (context,) = embedder._pipeline.engine._contexts
-        assert tokens[0].size > 3 * 128
-        assert (context.n_ubatch, context.n_batch) == (128 if in_pieces else 512, 512)
+        assert tokens[0].size > 2 * 128
+        assert (context.n_ubatch, context.n_batch) == (128 if in_pieces else 384, 384)
     with Model(smollm2) as model:
         sizes = {"n_ctx": 512, "n_batch": 512, "n_ubatch": 512}
         with context_of(model, embeddings=True, pooling_type=pooling, **sizes) as context:

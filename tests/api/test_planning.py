@@ -142,7 +142,7 @@ def tiles_by_hand(lengths: list[int], causal: bool) -> tuple[int, int]:
 def test_masked_tiles(lengths: list[int], name: str, tiny: Tiny) -> None:
     """Which tiles are computed, against the mask itself."""
     lengths = sorted(lengths, reverse=True)
-    with Embedder(tiny(name), pooling="mean", n_threads=1) as embedder:
+    with Embedder(tiny(name), pooling="mean", n_threads=1, kernels="ggml") as embedder:
         plan = plan_lengths(embedder, [np.array(lengths), np.array([7, 7])], Settings(1, 1, 600, None))
         assert plan.tokens.tolist() == [sum(lengths), 14]
         expected = [tiles_by_hand(part, name == "llama") for part in (lengths, [7, 7])]
@@ -150,6 +150,12 @@ def test_masked_tiles(lengths: list[int], name: str, tiny: Tiny) -> None:
         assert plan.attention_waste == pytest.approx([1 - needed / pairs for pairs, needed in expected])
         whole = plan_lengths(embedder, [np.array(lengths)], Settings(1, 1, 600, False))
         assert whole.pairs.tolist() == [sum(lengths) ** 2], "without flash attention nothing is left out"
+
+
+def test_own_kernels_compute_nothing_that_is_masked(tiny: Tiny) -> None:
+    with Embedder(tiny("bert"), n_threads=1, kernels="rawllama") as embedder:
+        plan = plan_lengths(embedder, [np.array([60, 4, 3])], Settings(1, 1, 600, None))
+    assert plan.pairs.tolist() == plan.pairs_needed.tolist() == [60**2 + 4**2 + 3**2]
 
 
 def test_no_attention(tiny: Tiny) -> None:

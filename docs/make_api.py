@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 #: The modules of the Pythonic layer, from below to above.
 MODULES = (
     "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "context",
-    "sampler",
+    "sampler", "rows", "similarity", "rerank", "planning", "tuning", "embedder",
 )  # fmt: skip
 _CALLS = re.compile(r"Calls: ((?:\s*(?:llama|ggml|gguf|rawllama)_\w+,?)+)")
 _NAME = re.compile(r"(?:llama|ggml|gguf|rawllama)_\w+")

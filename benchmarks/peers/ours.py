@@ -21,7 +21,8 @@ class Ours(Side):
         from rawllama import backend
 
         options = backend.build()
-        return f"{super().about()}, kernels {self.embedder.model.kernels}, libllama {options['commit']} ({options['ggml_options']}), flash attention auto"
+        built = f"libllama {options['commit']} ({options['ggml_options']})"
+        return f"{super().about()}, kernels {self.embedder.model.kernels}, {built}, flash attention auto"
 
     def encode(self, texts: Sequence[str]) -> Rows:
         return self.embedder.encode(texts)

@@ -20,11 +20,13 @@ from .errors import (
     DecodeAborted,
     DecodeError,
     ForkedError,
+    Interrupted,
     InvalidArgumentError,
     InvalidBatchError,
     LlamaError,
     ModelLoadError,
     NativeAssertError,
+    TruncationWarning,
 )
 from .raw import INCLUDE, LIBRARIES, ffi, lib
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .memory import Memory
     from .model import Model
     from .quantization import quantize
+    from .rows import Int8Rows, TokenRows
     from .sampler import Sampler
     from .state import State
     from .threadpool import ThreadPool
@@ -56,6 +59,8 @@ __all__ = [
     "DecodeError",
     "Embedder",
     "ForkedError",
+    "Int8Rows",
+    "Interrupted",
     "InvalidArgumentError",
     "InvalidBatchError",
     "LlamaError",
@@ -67,6 +72,8 @@ __all__ = [
     "Sampler",
     "State",
     "ThreadPool",
+    "TokenRows",
+    "TruncationWarning",
     "Vocab",
     "ffi",
     "lib",
@@ -82,12 +89,14 @@ _LAZY = {
     "Batch": "batch",
     "Context": "context",
     "Embedder": "embedder",
+    "Int8Rows": "rows",
     "LoraAdapter": "adapter",
     "Memory": "memory",
     "Model": "model",
     "Sampler": "sampler",
     "State": "state",
     "ThreadPool": "threadpool",
+    "TokenRows": "rows",
     "Vocab": "vocab",
     "pointer": "arrays",
     "quantize": "quantization",

@@ -75,8 +75,8 @@ def _start_backends() -> None:
         bound = _bind(plugins)
         lib.ggml_backend_load_all_from_path(os.fsencode(LIBRARIES))
         del bound  # ggml holds those that it uses
-    lib.llama_backend_init()
     lib.rawllama_cpu_install()
+    lib.llama_backend_init()
 
 
 def _bind(plugins: list[Path]) -> list[object]:

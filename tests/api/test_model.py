@@ -285,9 +285,12 @@ def test_truncated(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_every_parameter_is_a_keyword() -> None:
-    """Those of the C struct, but for the two that `progress` stands for, and the one that gives no usable model."""
+    """Those of the C struct, but for the two that `progress` stands for, and the one that gives no usable model.
+
+    `kernels` is not for libllama.
+    """
     fields = {name for name, _ in ffi.typeof("struct llama_model_params").fields}
-    keywords = set(inspect.signature(Model.__init__).parameters) - {"self", "source", "progress"}
+    keywords = set(inspect.signature(Model.__init__).parameters) - {"self", "source", "progress", "kernels"}
     assert keywords == fields - {"progress_callback", "progress_callback_user_data", "no_alloc"}
     defaults = [p.default for name, p in inspect.signature(Model.__init__).parameters.items() if name in keywords]
     assert set(defaults) == {None}

@@ -150,7 +150,7 @@ class FakeLib:
     ids=["linked", "plugins", "system"],
 )
 def test_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str] | None, first: list[str]) -> None:
-    """The log first, as backends greet; then those that are not linked; then libllama itself."""
+    """The log first, as backends greet; then those that are not linked; our kernels; then libllama itself."""
     fake = FakeLib()
     monkeypatch.setattr(raw, "lib", fake)
     monkeypatch.setattr(raw, "LIBRARIES", tmp_path / "lib")
@@ -158,7 +158,8 @@ def test_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str]
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / file).touch()
     raw._start_backends()
-    assert [call[0] for call in fake.calls] == ["rawllama_log_install", *first, "llama_backend_init"]
+    last = ["rawllama_cpu_install", "llama_backend_init"]
+    assert [call[0] for call in fake.calls] == ["rawllama_log_install", *first, *last]
     folders = [call[1] for call in fake.calls if call[0] == "ggml_backend_load_all_from_path"]
     assert set(folders) <= {bytes(tmp_path / "lib")}
 

@@ -24,6 +24,8 @@ MODULES = (
     "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "context",
     "sampler", "rows", "similarity", "rerank", "planning", "tuning", "embedder",
 )  # fmt: skip
+#: Of these, the ones that let the modules below call C.
+ABOVE = {"rawllama.rerank", "rawllama.planning", "rawllama.tuning", "rawllama.embedder"}
 _CALLS = re.compile(r"Calls: ((?:\s*(?:llama|ggml|gguf|rawllama)_\w+,?)+)")
 _NAME = re.compile(r"(?:llama|ggml|gguf|rawllama)_\w+")
 

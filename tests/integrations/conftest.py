@@ -64,20 +64,20 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not tried
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedder(minilm: str) -> Iterator[Embedder]:
     """all-MiniLM-L6-v2 with `PROMPTS`."""
     with Embedder(minilm, prompts=PROMPTS) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def documents(embedder: Embedder) -> Any:
     """What the Embedder gives for `DOCUMENTS`: float32, shape (5, 384)."""
     return embedder.encode_document(DOCUMENTS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def queries(embedder: Embedder, documents: Any) -> Any:
     """What the Embedder gives for `QUERIES`: float32, shape (5, 384)."""
     rows = embedder.encode_query(QUERIES)

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 
 
-class Side:
+class Side(ABC):
     """What one file of this folder gives: texts to rows.
 
     Parameters
@@ -50,9 +51,9 @@ class Side:
         """Versions and settings."""
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in self.shown)
 
+    @abstractmethod
     def encode(self, texts: Sequence[str]) -> Rows | None:
         """One row a text; None where the side only computes."""
-        raise NotImplementedError
 
     def seconds(self, texts: Sequence[str]) -> float:
         """Time of `encode`."""

@@ -68,13 +68,19 @@ bool is_host(ggml_backend_buffer_type_t) {
     return true;
 }
 
+ggml_backend_buffer_type made_for(ggml_backend_dev_t device) {
+    ggml_backend_buffer_type type = {};
+    type.iface.get_name           = name;
+    type.iface.alloc_buffer       = alloc_buffer;
+    type.iface.get_alignment      = alignment;
+    type.iface.is_host            = is_host;
+    type.device                   = device;
+    return type;
+}
+
+// Threads that make contexts at once all come here.
 ggml_backend_buffer_type_t buffer_type(ggml_backend_dev_t device) {
-    static ggml_backend_buffer_type type = {};
-    type.iface.get_name                  = name;
-    type.iface.alloc_buffer              = alloc_buffer;
-    type.iface.get_alignment             = alignment;
-    type.iface.is_host                   = is_host;
-    type.device                          = device;
+    static ggml_backend_buffer_type type = made_for(device);
     return &type;
 }
 

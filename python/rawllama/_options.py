@@ -64,9 +64,14 @@ def settings_of(
     if not (flash_attn is None or isinstance(flash_attn, bool)):
         raise InvalidArgumentError(f"flash_attn: {flash_attn!r} is none of True, False, None")
     threads = _cores() if n_threads is None else between("n_threads", n_threads, 1, MAX_THREADS)
-    contexts = min(threads, _CONTEXTS) if n_contexts is None else between("n_contexts", n_contexts, 1, threads)
+    contexts = _contexts(threads) if n_contexts is None else between("n_contexts", n_contexts, 1, threads)
     budget = TOKEN_BUDGET if token_budget is None else between("token_budget", token_budget, 1, _MOST_TOKENS)
     return Settings(threads, contexts, budget, flash_attn)
+
+
+def _contexts(n_threads: int) -> int:
+    """Contexts by default: one where a GPU may compute, which they would only share."""
+    return 1 if lib.llama_supports_gpu_offload() else min(n_threads, _CONTEXTS)
 
 
 def require_embeddings(model: Model) -> None:

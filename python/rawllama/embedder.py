@@ -90,8 +90,8 @@ class Embedder:
     n_threads
         Threads that compute, 1 to 512; by default one a core.
     n_contexts
-        Contexts that compute side by side, each with its share of the threads; by default one a thread, 8 at most. A
-        text alone has all threads.
+        Contexts that compute side by side, each with its share of the threads; by default one a thread, 8 at most,
+        and one in all where there is a GPU. A text alone has all threads.
     normalize
         See `rawllama.normalize`; by default `l2`, and `none` for scores (`rank`) and rows a token (`none`).
     max_tokens

@@ -1,7 +1,9 @@
 // Texts' tokens to rows, batch after batch: no Python between them. Several contexts may share a job.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <vector>
 
 #include "guard.hpp"
 #include "rows.hpp"
@@ -162,6 +164,24 @@ int32_t run(rawllama_runner & runner, rawllama_job & job, int32_t flags, int64_t
     }
 }
 
+// None, if that fails.
+std::vector<llama_token> tokens_of(
+    const llama_context * ctx, const rawllama_tokenizing & how, const char * text, int64_t size) {
+    const llama_vocab *      vocab     = llama_model_get_vocab(llama_get_model(ctx));
+    const int64_t            starts[]  = { 0, size };
+    int64_t                  offsets[] = { 0, 0 };
+    rawllama_tokens *        result    = nullptr;
+    std::vector<llama_token> tokens;
+    if (rawllama_tokenize(vocab, text, starts, 1, &how, offsets, &result) == 1) {
+        guard([&] {
+            tokens.resize(offsets[1]);
+            rawllama_tokens_copy(result, tokens.data());
+        });
+    }
+    rawllama_tokens_free(result);
+    return tokens;
+}
+
 }  // namespace
 
 extern "C" {
@@ -202,13 +222,35 @@ struct rawllama_job_state rawllama_job_look(const struct rawllama_job * job) {
 }
 
 int32_t rawllama_embed_run(
-    struct rawllama_runner * runner, struct rawllama_job * job, int32_t flags, int64_t * batch, double seconds) {
+    struct rawllama_runner * runner, int32_t flags, struct rawllama_job * job, int64_t * batch, double seconds) {
     runner->aborted = false;
     runner->stopped = &job->stopped;
     rawllama::interrupts watched(*runner, flags);
     const int32_t code = run(*runner, *job, flags, *batch, seconds);
     runner->stopped    = nullptr;
     return code;
+}
+
+int32_t rawllama_embed_text(
+            struct rawllama_runner * runner,
+                           int32_t   flags,
+  const struct rawllama_tokenizing * how,
+                        const char * text,
+                           int64_t   size,
+                           int64_t   max_tokens,
+        const struct rawllama_rows * target) {
+    const std::vector<llama_token> tokens = tokens_of(runner->ctx, *how, text, size);
+
+    const int64_t zero      = 0;
+    const int64_t one[]     = { 0, 1 };
+    const int64_t offsets[] = { 0, static_cast<int64_t>(tokens.size()) };
+    if (tokens.empty() || offsets[1] > max_tokens || *std::min_element(tokens.begin(), tokens.end()) < 0) {
+        return RAWLLAMA_REFUSED;
+    }
+    uint8_t      done  = 0;
+    int64_t      batch = -1;
+    rawllama_job job({ tokens.data(), offsets, &zero, one, 1, &zero, false, *target, &done });
+    return rawllama_embed_run(runner, flags, &job, &batch, 0);
 }
 
 }  // extern "C"

@@ -252,7 +252,21 @@ struct rawllama_job_state rawllama_job_look(const struct rawllama_job * job);
 // Ctrl-C, to be called again; RAWLLAMA_STOPPED; and what rawllama_run and write_rows do where one fails, which stops the
 // other runs. *batch is -1 before the first call, and kept for the next.
 int32_t rawllama_embed_run(
-    struct rawllama_runner * runner, struct rawllama_job * job, int32_t flags, int64_t * batch, double seconds);
+    struct rawllama_runner * runner, int32_t flags, struct rawllama_job * job, int64_t * batch, double seconds);
+
+struct rawllama_tokenizing;
+
+// One text of `size` bytes to the one row of `target`, with the prefix and tokens that `how` wants, and at most
+// `max_tokens` of them, which the context takes. Returns 0; RAWLLAMA_REFUSED for a text that cannot be tokenized, or has
+// no tokens or too many; or what rawllama_embed_run does.
+int32_t rawllama_embed_text(
+            struct rawllama_runner * runner,
+                           int32_t   flags,
+  const struct rawllama_tokenizing * how,
+                        const char * text,
+                           int64_t   size,
+                           int64_t   max_tokens,
+        const struct rawllama_rows * target);
 
 // results.c: rows of what a context computed, copied.
 

@@ -213,6 +213,19 @@ class Engine:
             helper.result()
         stop.require_not_requested()
 
+    def run_text(self, how: Any, text: bytes, max_tokens: int, target: Any) -> int:
+        """Compute one text, in this thread; arguments and result are those of rawllama_embed_text.
+
+        Raises
+        ------
+        LlamaError
+            As `Context.decode`.
+        """
+        contexts = self._reserve(1, self.settings.token_budget)
+        self._share_threads(contexts)
+        most = min(max_tokens, self.settings.token_budget)
+        return contexts[0]._embed(lib.rawllama_embed_text, how, text, len(text), most, target)
+
     def close(self) -> None:
         """Free the contexts. Calls: llama_free."""
         if self._threads is not None:
@@ -231,7 +244,8 @@ class Engine:
     def _drain(context: Context, job: Job, report: Callable[[], object] | None = None) -> None:
         """Compute batches until none is left or the job is stopped."""
         batch = ffi.new("int64_t *", -1)
-        while (code := context._embed(job.c, batch, _SECONDS if report else 0)) == lib.RAWLLAMA_MORE:
+        seconds = _SECONDS if report else 0
+        while (code := context._embed(lib.rawllama_embed_run, job.c, batch, seconds)) == lib.RAWLLAMA_MORE:
             if report:
                 report()
         if code in (lib.RAWLLAMA_NOT_FINITE, lib.RAWLLAMA_TOO_LARGE):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._engine import Sequences
 from .errors import InvalidArgumentError
-from .raw import lib
+from .raw import ffi, lib
 from .vocab import _encode, _Texts
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class Sequencer:
 
     def __init__(self, vocab: Vocab, *, max_tokens: int, limit: str, overlap: int, n_threads: int) -> None:
         self._vocab = vocab
-        self._max_tokens = max_tokens
+        #: Tokens that a sequence may have.
+        self.max_tokens = max_tokens
         self._limit = limit
         self._overlap = overlap
         self._n_threads = n_threads
@@ -166,9 +167,9 @@ class Sequencer:
             unknown = np.zeros(lengths.size, bool)
             unknown[np.searchsorted(offsets, np.flatnonzero(tokens < 0), side="right") - 1] = True
             _refuse_first(unknown, names, "this model has no token for some of it")
-        if not lengths.size or lengths.max() <= self._max_tokens:
+        if not lengths.size or lengths.max() <= self.max_tokens:
             return Prepared(sequences, np.arange(lengths.size))
-        too_long = lengths > self._max_tokens
+        too_long = lengths > self.max_tokens
         if overlong == "error":
             words = f"{lengths[too_long][0]} tokens, and {self._limit}"
             _refuse_first(too_long, names, f"{words}; shorten it, or pass overlong='truncate' or 'chunk'")
@@ -176,6 +177,16 @@ class Sequencer:
             return self._truncated(sequences, np.flatnonzero(too_long))
         windows = self._windows(sequences, np.flatnonzero(too_long), self._tokens_of(prefix, special=False))
         return Prepared(sequences, np.flatnonzero(~too_long), windows)
+
+    def tokenizing(self, prefix: bytes) -> dict[str, Any]:
+        """The `struct rawllama_tokenizing` for one text as `prepare` takes it. The caller keeps `prefix`."""
+        return {
+            "prefix": ffi.from_buffer("char[]", prefix),
+            "n_prefix": len(prefix),
+            "add_special": True,
+            "closing": self._appended,
+            "n_threads": 1,
+        }
 
     def tokenize(self, text: str) -> NDArray[np.int32]:
         """Tokens of one text, with the special ones."""
@@ -190,8 +201,8 @@ class Sequencer:
         """These texts cut before their closing special tokens."""
         kept = np.ones(sequences.tokens.size, bool)
         for start, end in zip(sequences.offsets[too_long], sequences.offsets[too_long + 1], strict=True):
-            kept[start + self._max_tokens - self.closing.size : end - self.closing.size] = False
-        lengths = np.minimum(sequences.lengths, self._max_tokens)
+            kept[start + self.max_tokens - self.closing.size : end - self.closing.size] = False
+        lengths = np.minimum(sequences.lengths, self.max_tokens)
         cut = Sequences(sequences.tokens[kept], np.concatenate(([0], np.cumsum(lengths))))
         return Prepared(cut, np.arange(len(cut)), truncated=too_long.size)
 

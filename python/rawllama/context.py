@@ -44,8 +44,10 @@ _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", 
 # Poolings that see one ubatch of a sequence at a time; `last` and `rank` take their row from the last one.
 _WITHIN_UBATCH = ("mean", "cls")
 _rawllama_run = lib.rawllama_run  # looked up once: a decode of one token takes microseconds
-# What rawllama_embed_run returns where the computation did not fail.
-_EMBED_CODES = (0, lib.RAWLLAMA_MORE, lib.RAWLLAMA_STOPPED, lib.RAWLLAMA_NOT_FINITE, lib.RAWLLAMA_TOO_LARGE)
+# What rawllama_embed_run and rawllama_embed_text return where the computation did not fail.
+_EMBED_CODES = (
+    0, lib.RAWLLAMA_MORE, lib.RAWLLAMA_STOPPED, lib.RAWLLAMA_NOT_FINITE, lib.RAWLLAMA_TOO_LARGE, lib.RAWLLAMA_REFUSED
+)  # fmt: skip
 # Models that compute logits or embeddings, never both.
 _EITHER_OR = ("lfm2", "lfm2moe")
 # What rawllama_run finds wrong with a batch, and what to do about it.
@@ -488,10 +490,10 @@ class Context(Handle):
         finally:
             self._release()
 
-    def _embed(self, job: Any, batch: Any, seconds: float) -> int:
-        """Compute batches of a `struct rawllama_job`, whose tokens were checked, for so many seconds; 0: to the end.
+    def _embed(self, function: Callable[..., int], *arguments: Any) -> int:
+        """Call rawllama_embed_run or rawllama_embed_text with arguments that were checked.
 
-        Returns what rawllama_embed_run does; where the computation fails, raises as `decode`. Calls: rawllama_embed_run
+        Returns what that does; where the computation fails, raises as `decode`.
         """
         self._acquire()
         try:
@@ -499,7 +501,7 @@ class Context(Handle):
             flags = self._encode_flags if self._has_encoder else self._decode_flags
             if get_ident() == interrupt.main:
                 flags |= lib.RAWLLAMA_RUN_INTERRUPTIBLE
-            code = lib.rawllama_embed_run(self._runner, job, flags, batch, seconds)
+            code = function(self._runner, flags, *arguments)
             if code not in _EMBED_CODES:
                 raise self._failure("llama_encode" if self._has_encoder else "llama_decode", code)
             return code

@@ -28,6 +28,7 @@ from ._pipeline import Encoding, Pipeline
 from ._progress import Wanted, require_progress
 from ._queue import Stop, Worker
 from ._sequences import OVERLONG
+from ._single import Single
 from ._stream import BLOCK_SIZE, stream
 from .errors import InvalidArgumentError
 from .model import Model
@@ -190,6 +191,7 @@ class Embedder:
         one_of("overlong", overlong, OVERLONG)
         require_progress(progress)
         self._worker: Worker | None = None
+        self._singles: dict[str | None, Single] = {}  # by prompt
         self._mutex = threading.Lock()
         self._owns_model = not isinstance(model, Model)
         self.model = open_model(model, devices, n_gpu_layers, kernels)
@@ -267,6 +269,11 @@ class Embedder:
 
         Calls: llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
         """
+        wants_nothing_else = all(option is None for option in (normalize, dims, dtype, overlong, progress))
+        if isinstance(texts, str) and wants_nothing_else:
+            row = self._encode_one(texts, prompt)
+            if row is not None:
+                return row
         options = self._profile.options(prompt, normalize, dims, dtype, overlong, progress)
         return self._encode(texts, options, Stop())
 
@@ -428,6 +435,16 @@ class Embedder:
         if self.pooling == "none":
             advice = "use encode_tokens, or pooling='mean', or 'last' for a decoder"
             raise InvalidArgumentError(f"pooling: none gives a row a token; {advice}")
+
+    def _encode_one(self, text: str, prompt: str | None) -> Any:
+        """`encode` in the short way; None for the long one."""
+        single = self._singles.get(prompt)
+        if single is None:
+            options = self._profile.options(prompt)
+            if self.pooling == "none" or options.progress is not None:
+                return None
+            single = self._singles[prompt] = Single(self._pipeline, options)
+        return single.encode(text)
 
     def _encode(self, texts: str | Iterable[str], options: Options, stop: Stop) -> Any:
         """`encode`, which `stop` ends."""

@@ -59,6 +59,13 @@ def arrays(rows: Rows) -> tuple[NDArray[Any], ...]:
     return tuple(rows) if isinstance(rows, Int8Rows) else (rows,)
 
 
+def buffers(rows: Rows) -> tuple[Any, Any]:
+    """Their memory, as `values` and `scales` of a `struct rawllama_rows`."""
+    values, *scales = arrays(rows)
+    scales_or_null = pointer(scales[0], "float *") if scales else ffi.NULL
+    return ffi.from_buffer(values, require_writable=True), scales_or_null
+
+
 def take(rows: Rows, index: Any) -> Any:
     """`rows[index]`, of both arrays where there are two."""
     return Int8Rows(rows.values[index], rows.scales[index, ...]) if isinstance(rows, Int8Rows) else rows[index]
@@ -89,15 +96,15 @@ class RowFormat:
     def c(self, rows: Rows) -> dict[str, Any]:
         """The `struct rawllama_rows` that writes to these."""
         norm, p = _NORMS[self.normalize] if isinstance(self.normalize, str) else (lib.RAWLLAMA_NORM_P, self.normalize)
-        values, *scales = arrays(rows)
+        values, scales = buffers(rows)
         return {
             "width": self.width,
             "dims": self.dims,
             "norm": norm,
             "p": p,
             "dtype": _C_DTYPES[self.dtype],
-            "values": ffi.from_buffer(values, require_writable=True),
-            "scales": pointer(scales[0], "float *") if scales else ffi.NULL,
+            "values": values,
+            "scales": scales,
         }
 
     def write(self, source: NDArray[np.float32], indices: NDArray[np.int64], rows: Rows) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rawllama.bench import decoder
 
-from .models import smollm2 as smollm2_package
 from .models import tiny as tiny_models
 
 
@@ -36,4 +36,4 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """Path of SmolLM2-135M-Instruct in Q4_1: a decoder with 8192 positions and 576 columns."""
-    return smollm2_package.path()
+    return decoder.path()

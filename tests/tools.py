@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rawllama import INCLUDE, LIBRARIES
 from rawllama.batch import Batch
 from rawllama.context import Context
 from rawllama.model import Model
@@ -56,17 +54,3 @@ def run_python(
     if not fails:
         assert done.returncode == 0, f"ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done
-
-
-def compile_c(source: Path, folder: Path) -> Path:
-    """A C program against the installed package's libllama."""
-    compiler = os.environ.get("CC", "cc")
-    assert shutil.which(compiler), f"no C compiler ({compiler}): the tests need one, as the build does; see CC"
-    libraries = sorted(LIBRARIES.glob("librawllama-*"))
-    assert libraries, f"no libraries in {LIBRARIES}: this is for the vendored libllama"
-    output = folder / source.stem
-    options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I", INCLUDE, f"-Wl,-rpath,{LIBRARIES}"]
-    command = [compiler, *options, "-o", output, source, *libraries, "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return output

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._pipeline import Options, Pipeline
 from .errors import Interrupted
 from .raw import ffi
-from .rows import buffers, take
+from .rows import buffers
 
 if TYPE_CHECKING:
     from .rows import Rows
@@ -37,8 +37,8 @@ class Single:
         self._target = ffi.new("struct rawllama_rows *", options.target.c(options.target.empty(1)))
         self._max_tokens = pipeline.sequencer.max_tokens
 
-    def encode(self, text: str) -> Any:
-        """Its row; None where C gave none: the way of many texts tells why, or can do more.
+    def encode(self, text: str) -> Rows | None:
+        """Its row, as the only one; None where C gave none: the way of many texts tells why, or can do more.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Single:
                 code = self._run(utf8, rows)
         except KeyboardInterrupt:
             raise Interrupted(rows, np.zeros(1, np.bool_)) from None
-        return take(rows, 0) if code == 0 else None
+        return rows if code == 0 else None
 
     def _run(self, text: bytes, rows: Rows) -> int:
         self._pipeline.require_open()

@@ -269,11 +269,10 @@ class Embedder:
 
         Calls: llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
         """
-        wants_nothing_else = all(option is None for option in (normalize, dims, dtype, overlong, progress))
-        if isinstance(texts, str) and wants_nothing_else:
-            row = self._encode_one(texts, prompt)
-            if row is not None:
-                return row
+        if all(option is None for option in (normalize, dims, dtype, overlong, progress)):
+            rows = self._encode_one(texts, prompt)
+            if rows is not None:
+                return rows
         options = self._profile.options(prompt, normalize, dims, dtype, overlong, progress)
         return self._encode(texts, options, Stop())
 
@@ -436,8 +435,16 @@ class Embedder:
             advice = "use encode_tokens, or pooling='mean', or 'last' for a decoder"
             raise InvalidArgumentError(f"pooling: none gives a row a token; {advice}")
 
-    def _encode_one(self, text: str, prompt: str | None) -> Any:
-        """`encode` in the short way; None for the long one."""
+    def _encode_one(self, texts: str | Iterable[str], prompt: str | None) -> Any:
+        """`encode` of a string or a list of one, in the short way; None where that is not for them."""
+        if isinstance(texts, str):
+            rows = self._row_of(texts, prompt)
+            return None if rows is None else take(rows, 0)
+        if isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], str):
+            return self._row_of(texts[0], prompt)
+        return None
+
+    def _row_of(self, text: str, prompt: str | None) -> Rows | None:
         single = self._singles.get(prompt)
         if single is None:
             options = self._profile.options(prompt)

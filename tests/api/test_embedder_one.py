@@ -1,4 +1,4 @@
-"""One string: the short way gives what the way of many texts gives, and leaves to that what it cannot do."""
+"""One text: the short way gives what the way of many texts gives, and leaves to that what it cannot do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from rawllama import Embedder, InvalidArgumentError
 from rawllama.embedder import Int8Rows
 from rawllama.errors import ClosedError, TruncationWarning
+from rawllama.rows import arrays
 
 from ..tools import run_python
 
@@ -47,7 +48,9 @@ def test_the_same_bits(architecture: str, dtype: str, tiny: Tiny, ways: list[str
     with Embedder(tiny(architecture), pooling="mean", n_threads=1, dims=17, dtype=dtype, prompts=prompts) as embedder:
         for text in TEXTS:
             for prompt in (None, "query"):
-                one, many = embedder.encode(text, prompt=prompt), embedder.encode([text], prompt=prompt)
+                one, alone = embedder.encode(text, prompt=prompt), embedder.encode([text], prompt=prompt)
+                many = embedder.encode((text,), prompt=prompt)
+                assert np.array_equal(np.concatenate(arrays(alone), None), np.concatenate(arrays(many), None))
                 pairs = zip(one, many, strict=True) if isinstance(many, Int8Rows) else [(one, many)]
                 for left, right in pairs:
                     assert left.tobytes() == right.tobytes()
@@ -57,7 +60,7 @@ def test_the_same_bits(architecture: str, dtype: str, tiny: Tiny, ways: list[str
         kept = first.values.copy() if isinstance(first, Int8Rows) else first.copy()
         embedder.encode("world")
         assert np.array_equal(first.values if isinstance(first, Int8Rows) else first, kept)  # each has its own memory
-    assert ways[: 4 * len(TEXTS)] == ["short", "long"] * 2 * len(TEXTS)
+    assert ways[: 6 * len(TEXTS)] == ["short", "short", "long"] * 2 * len(TEXTS)
 
 
 def test_what_is_asked_for_takes_the_long_way(tiny: Tiny, ways: list[str]) -> None:
@@ -78,7 +81,7 @@ def test_long_texts(tiny: Tiny, ways: list[str]) -> None:
         with pytest.warns(TruncationWarning):
             row = embedder.encode(text)
         assert embedder.truncated == 1
-        assert row.tobytes() == embedder.encode([text]).tobytes()
+        assert row.tobytes() == embedder.encode((text,)).tobytes()
     with Embedder(tiny("bert"), n_threads=1, token_budget=8) as embedder:  # longer than the context at first
         assert embedder.encode("the cat sat on the mat and so on").shape == (32,)
     assert "refused" in ways

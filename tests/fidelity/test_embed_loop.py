@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from rawllama import Embedder
-
-from .embed_loop import Loop, write_batches
+from rawllama.bench.loop import Loop, write_batches
 
 FILE = Path(__file__).parent.parent / "data" / "minilm" / "texts.json"
 TEXTS = [one["text"] for one in json.loads(FILE.read_text(encoding="utf-8"))]

@@ -1,6 +1,6 @@
 """The same numbers as llama.cpp's own example `llama-embedding`, which runs the very same libraries.
 
-The example is compiled when it is first wanted (one to four minutes) and kept in build/llama-embedding.
+The example is compiled when it is first wanted (one to four minutes) and kept in rawllama's cache.
 
 It puts all texts into batches of up to 2048 tokens in the caller's order, rawllama into batches of up to 512, like
 lengths together. libllama rounds to float16 on the way (see test_reference.py), so another packing gives other last
@@ -9,13 +9,8 @@ digits; texts that are one batch for both programs, in the same order, give the 
 
 from __future__ import annotations
 
-import fcntl
-import filecmp
 import json
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,12 +20,9 @@ import pytest
 import rawllama
 from numpy.typing import NDArray
 from rawllama import Embedder
+from rawllama.bench import programs
 from rawllama.embedder import MAX_SEQUENCES, TOKEN_BUDGET
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-SOURCE = ROOT / "vendor" / "llama.cpp"
-BUILD = ROOT / "build" / "llama-embedding"
 # It prints seven decimals.
 TOLERANCE = 1e-6
 # It ends without waiting for the thread that prints, so the end of the output may be missing: it is asked again.
@@ -40,39 +32,11 @@ Matrix = NDArray[np.float32]
 Program = Callable[..., NDArray[np.float64]]
 
 
-def build() -> Path:
-    """Compile the example, as far as that has not been done."""
-    # The tools of this environment first, whether or not it is activated.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    commands = (
-        [sys.executable, ROOT / "vendor" / "fetch.py"],
-        # What an earlier environment had is in CMake's cache, and may be gone: all paths are given anew.
-        ["cmake", "-G", "Ninja", "-S", HERE / "llama_embedding", "-B", BUILD,
-         f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja', path=path)}",
-         f"-DLLAMA_SOURCE={SOURCE}", f"-DRAWLLAMA_LIBRARIES={rawllama.LIBRARIES}"],
-        ["cmake", "--build", BUILD, "--target", "llama-embedding", f"-j{os.cpu_count()}"],
-    )
-    env = {**os.environ, "PATH": path}
-    with BUILD.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
-        for command in commands:
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{command}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return BUILD / "llama-embedding"
-
-
 @pytest.fixture(scope="module")
 def executable() -> Path:
-    if not rawllama.LIBRARIES.is_dir():
-        pytest.skip("rawllama was built on a libllama of the system")
-    BUILD.parent.mkdir(exist_ok=True)
-    if (SOURCE / "include").is_dir() and not filecmp.cmp(rawllama.INCLUDE / "llama.h", SOURCE / "include" / "llama.h"):
-        pytest.skip("rawllama was built from another llama.cpp than the pinned one")
-    return build()
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "LD_LIBRARY_PATH": str(rawllama.LIBRARIES), **more}
+    if reason := programs.why_not():
+        pytest.skip(reason)
+    return programs.example("llama-embedding", "Debug")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +48,7 @@ def llama_embedding(executable: Path, minilm: str, tmp_path_factory: pytest.Temp
         prompts.write_bytes("\n".join(texts).encode() + b"\n")
         command = [executable, "-m", minilm, "-f", prompts, "--no-escape", "-t", "1", "--embd-output-format", form]
         for _ in range(ATTEMPTS):
-            done = subprocess.run([*command, *options], env=environment(), capture_output=True, check=True)
+            done = subprocess.run([*command, *options], env=programs.environment(), capture_output=True, check=True)
             try:
                 printed = json.loads(done.stdout)
             except ValueError:
@@ -103,7 +67,7 @@ def make(minilm: str) -> Callable[..., Embedder]:
 @pytest.fixture(scope="module")
 def texts(make: Callable[..., Embedder]) -> Iterator[list[str]]:
     """Those of one line, without names of special tokens (the example takes them for tokens), within 512 tokens."""
-    entries = json.loads((HERE.parent / "data" / "minilm" / "texts.json").read_text(encoding="utf-8"))
+    entries = json.loads((Path(__file__).parent.parent / "data" / "minilm" / "texts.json").read_text(encoding="utf-8"))
     lines = [entry["text"] for entry in entries if entry["kind"] != "special_tokens" and "\n" not in entry["text"]]
     with make() as embedder:
         yield [text for text in lines if embedder.tokenize(text).size <= embedder.max_tokens]
@@ -132,7 +96,7 @@ def difference(ours: Matrix, theirs: NDArray[np.float64]) -> float:
 
 
 def test_it_runs_our_libraries(executable: Path) -> None:
-    env = environment(LD_TRACE_LOADED_OBJECTS="1")  # what ldd does
+    env = {**programs.environment(), "LD_TRACE_LOADED_OBJECTS": "1"}  # what ldd does
     listed = subprocess.run([executable], env=env, capture_output=True, text=True, check=True).stdout
     used = {line.split(" => ")[1].split(" (")[0] for line in listed.splitlines() if "ggml" in line or "llama" in line}
     assert used == {str(path) for path in rawllama.LIBRARIES.iterdir()}
@@ -142,7 +106,7 @@ def test_flash_attention_is_the_same() -> None:
     """Both leave it to libllama; the example's default is `auto`, common.h says."""
     params = rawllama.lib.llama_context_default_params()
     assert params.flash_attn_type == rawllama.lib.LLAMA_FLASH_ATTN_TYPE_AUTO
-    common = (SOURCE / "common" / "common.h").read_text(encoding="utf-8")
+    common = (programs.source() / "common" / "common.h").read_text(encoding="utf-8")
     assert "flash_attn_type   = LLAMA_FLASH_ATTN_TYPE_AUTO" in common
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from rawllama import lib
 from rawllama.batch import Batch
+from rawllama.bench.programs import compile_c
 from rawllama.context import Context
 from rawllama.model import Model
-
-from ..tools import compile_c
 
 TEXTS = ["the cat sat on the mat", "we read books", "a", "hello, world! 42 naïve 東京"]
 POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}

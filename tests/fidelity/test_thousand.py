@@ -1,13 +1,12 @@
 """A thousand English texts of 5 to 477 tokens against sentence-transformers in fp32, and against themselves.
 
-The texts are benchmarks/corpus.py's; tests/data/minilm/make_thousand.py made the vectors.
+The texts are rawllama.bench.corpus's; tests/data/minilm/make_thousand.py made the vectors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from rawllama import Embedder
+from rawllama.bench import corpus
 from rawllama.hub import resolve
 
 from ..tools import ROOT
@@ -30,7 +30,7 @@ Matrix = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    made: list[str] = runpy.run_path(str(ROOT / "benchmarks" / "corpus.py"))["texts"](1000, SEED)
+    made = corpus.texts(1000, SEED)
     recorded = json.loads((DATA / "thousand.json").read_text(encoding="utf-8"))
     assert hashlib.sha256("\n".join(made).encode()).hexdigest() == recorded["texts_sha256"]
     return made

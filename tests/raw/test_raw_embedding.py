@@ -1,4 +1,4 @@
-"""examples/raw_embedding.py gives what rawllama.Embedder gives, and benchmarks/raw_calls.py runs."""
+"""examples/raw_embedding.py gives what rawllama.Embedder gives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from rawllama import Embedder
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "raw_embedding.py"
-BENCHMARK = ROOT / "benchmarks" / "raw_calls.py"
 
 TEXTS = [
     "The cat sits outside",
@@ -81,21 +80,12 @@ def test_errors_say_what_is_wrong(minilm: str, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("file", [EXAMPLE, BENCHMARK], ids=lambda file: file.name)
-def test_types(file: Path, tmp_path: Path) -> None:
+def test_types(tmp_path: Path) -> None:
     """Checked outside the repository, where python/rawllama cannot be taken for the package."""
-    command = [sys.executable, "-m", "mypy", "--strict", file]
+    command = [sys.executable, "-m", "mypy", "--strict", EXAMPLE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 def test_the_example_is_short() -> None:
     assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) < 120
-
-
-def test_benchmark_runs(minilm: str) -> None:
-    command = [sys.executable, BENCHMARK, "--rounds", "3", "--calls", "1000", "--imports", "2", "--model", minilm]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for name in ("llama_n_ctx", "llama_get_embeddings_seq"):
-        assert re.search(rf"^{name} +\d+ ns +\d+ ns +\d\.\d\d$", printed, re.MULTILINE), printed
-    assert "numpy is not imported" in printed

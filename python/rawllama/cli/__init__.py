@@ -13,9 +13,9 @@ from typing import Any
 
 from rawllama import LlamaError, __version__
 
-from . import embed, info
+from . import bench, embed, info
 
-_COMMANDS = (embed, info)
+_COMMANDS = (embed, bench, info)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Make the reference vectors of a thousand English texts: sentence-transformers, all-MiniLM-L6-v2, fp32, one at a time.
 
-Reads the texts, which benchmarks/corpus.py printed, from the file that is named; writes thousand.npz and thousand.json
+Reads the texts, which rawllama.bench.corpus printed, from the file that is named; writes thousand.npz and thousand.json
 beside itself. The commands are in README.md.
 """
 

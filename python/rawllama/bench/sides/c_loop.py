@@ -1,42 +1,40 @@
+# mypy: ignore-errors
 """A C program that calls llama.h itself, given the tokens and the batches of rawllama's plan. Needs rawllama and cc.
 
-tests/fidelity/embed_loop.c, on rawllama's own libllama; a test holds its rows against the Embedder's.
+../c/embed_loop.c, on rawllama's own libllama; a test holds its rows against the Embedder's.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from worker import Rows, Side, peak_of, serve
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent))
-
 
 class CLoop(Side):
     needs = ("rawllama",)
 
-    def __init__(self, model: str, threads: int, variant: str) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         from rawllama import Model
+        from rawllama.bench.loop import Loop
 
-        from tests.fidelity.embed_loop import Loop
-
-        super().__init__(model, threads, variant)
-        self.model = Model(model, vocab_only=True)
+        super().__init__(settings)
+        self.model = Model(settings["model"], vocab_only=True)
         self.folder = tempfile.TemporaryDirectory()
-        self.loop = Loop(model, Path(self.folder.name), n_threads=threads)
+        self.loop = Loop(settings["model"], Path(self.folder.name), n_threads=self.threads)
         self.known: dict[tuple[str, ...], tuple[Path, NDArray[np.int64]]] = {}
 
     def about(self) -> str:
-        return "rawllama's libllama, flash attention auto"
+        return f"the same libllama, kernels ggml, flash attention auto, threads {self.threads}"
 
     def batches(self, texts: Sequence[str]) -> tuple[Path, NDArray[np.int64]]:
         """The file with the batches of these texts, and their order in it; written the first time."""
-        from tests.fidelity.embed_loop import write_batches
+        from rawllama.bench.loop import write_batches
 
         key = tuple(texts)
         if key not in self.known:

@@ -11,10 +11,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from rawllama import Model
 from rawllama.embedder import MAX_SEQUENCES, TOKEN_BUDGET, plan
 
-from ..tools import compile_c
+from .programs import FOLDER, compile_c
 
 
 def write_batches(model: Model, texts: Sequence[str], path: Path) -> NDArray[np.int64]:
@@ -35,8 +36,8 @@ class Loop:
     """The C program, compiled into a folder and running, with a context of the Embedder's size."""
 
     def __init__(self, model: str, folder: Path, *, n_threads: int) -> None:
-        program = compile_c(Path(__file__).with_suffix(".c"), folder)
-        command = [program, model, *map(str, (TOKEN_BUDGET, MAX_SEQUENCES, n_threads))]
+        program = compile_c(FOLDER / "embed_loop.c", folder)
+        command = [str(program), model, *map(str, (TOKEN_BUDGET, MAX_SEQUENCES, n_threads))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, batches: Path, rows: Path, *, rounds: int = 1) -> list[float]:

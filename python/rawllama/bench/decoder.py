@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -34,6 +33,6 @@ def path() -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         with PACKAGE.open() as folder, tempfile.TemporaryDirectory(dir=file.parent) as beside:
             # Two processes may do this at once: each puts a whole file in place.
-            os.replace(shutil.copy(folder / FILE, beside), file)  # noqa: PTH105
+            Path(shutil.copy(folder / FILE, beside)).replace(file)
             record_size(file)
     return file

@@ -15,7 +15,7 @@ MACHINE = machine.facts()
 
 def embed(ours: float = 0.5, theirs: float = 1.0) -> record.Record:
     """100 texts in `ours` seconds, eleven times, and in `theirs` by the other side but once."""
-    made = record.Record("embed", MACHINE, {"texts": 100, "threads": 2, "sides": [], "pythons": ["/x/python"]})
+    made = record.Record("embed", MACHINE, {"texts": 100, "threads": 2, "sides": []})
     made.sides = {"rawllama": "about it", "other": "about that"}
     times = {"rawllama": [ours] * 11, "other": [theirs] * 10 + [2 * theirs]}
     made.pairs = [record.Pair("other", "rawllama", "100 texts", times["other"], times["rawllama"])]

@@ -121,3 +121,30 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(programs.BuildError, match=r"no-such-compiler is not there .*: set CC"):
         programs.compile_c(programs.FOLDER / "calls.c", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["embed", "--sides", "nobody"], "invalid choice: 'nobody'"),
+        (["calls", "--rounds", "many"], "'many' is not a number"),
+        (["batch", "--batched", "1,2"], "'1,2' is not three numbers"),
+    ],
+)
+def test_wrong_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", *words])
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "latency", "--rounds", "0"]) == 1
+    assert "--rounds: 0 is not enough" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["embed", "latency", "calls", "batch", "scale", "profile", "check", "all", "compare"])
+def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", name, "--help"])
+    assert ended.value.code == 0
+    assert "usage: rawllama bench" in capsys.readouterr().out

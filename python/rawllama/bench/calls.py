@@ -13,6 +13,7 @@ from timeit import Timer
 from typing import Any
 
 from rawllama import LIBRARIES, ffi, hub, lib
+from rawllama.errors import LlamaError
 from rawllama.guard import guarded
 
 from . import machine, programs
@@ -27,7 +28,7 @@ print(time.perf_counter() - before)
 """
 
 
-class CallsError(RuntimeError):
+class CallsError(LlamaError):
     """The ways do not do the same, so that their times mean nothing."""
 
 

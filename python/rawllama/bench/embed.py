@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from rawllama import Model
 from rawllama.hub import NAMES, resolve
 
 from . import inputs, machine
-from .processes import SPECS, Process, Spec, start, start_all
+from .processes import SIDES, SPECS, Process, Spec, start, start_all
 from .record import Pair, Record
 from .rounds import alternate, times_of
 
@@ -146,7 +147,8 @@ def cosines(processes: Mapping[str, Process]) -> dict[str, dict[str, float]]:
 
 
 def _record(kind: str, settings: Settings) -> Record:
-    return Record(kind, machine.facts(), asdict(settings))
+    options = {name: value for name, value in asdict(settings).items() if name != "pythons"}  # paths of the machine
+    return Record(kind, machine.facts(), options)
 
 
 def _start(record: Record, settings: Settings, stack: ExitStack, latency: bool = False) -> dict[str, Process]:
@@ -154,6 +156,9 @@ def _start(record: Record, settings: Settings, stack: ExitStack, latency: bool =
     specs = [spec for spec in settings.specs() if spec.latency or not latency]
     processes, notes = start_all(specs, settings.pythons, settings.model, settings.threads, stack)
     record.notes += notes
+    if notes:
+        words = f"bash {SIDES / 'setup.sh'} FOLDER makes an environment with all of them"
+        print(f"sides are missing: {words}; then pass --pythons FOLDER/bin/python", file=sys.stderr)
     for name, process in processes.items():
         record.sides[name] = f"{process.about['about']}; Python {process.about['python']}"
     return processes

@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rawllama.errors import LlamaError
 from rawllama.hub import resolve
 
 from . import programs
@@ -88,7 +89,7 @@ class Missing(Exception):
     """No environment has what a side needs."""
 
 
-class SideError(RuntimeError):
+class SideError(LlamaError):
     """A side's process ended; the message has its last words."""
 
 
@@ -173,6 +174,10 @@ def start(spec: Spec, pythons: Sequence[str], model: str, threads: int) -> Proce
             return Process(spec, python, model, threads)
         except (Missing, programs.BuildError) as error:
             words.append(f"{error} ({Path(python).parent.parent.name})")
+        except SideError as error:  # another library's trouble is no reason to measure nothing
+            if spec.here:
+                raise
+            words.append(f"{str(error).splitlines()[-1]} ({Path(python).parent.parent.name})")
     raise Missing("; ".join(words))
 
 

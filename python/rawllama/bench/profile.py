@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rawllama import Batch, Embedder, Model, ffi, lib
 from rawllama.embedder import MAX_SEQUENCES, TOKEN_BUDGET, plan
+from rawllama.errors import LlamaError
 from rawllama.hub import resolve
 from rawllama.normalize import normalize_rows
 
@@ -169,7 +170,7 @@ def _decode(model: Model, context: Any, batch: Batch) -> None:
         lib.llama_memory_clear(memory, True)
     function = lib.llama_encode if model.has_encoder else lib.llama_decode
     if function(context, batch.c.batch) != 0:
-        raise RuntimeError("libllama could not compute the batch")
+        raise LlamaError("libllama could not compute the batch")
     lib.llama_synchronize(context)
 
 
@@ -186,7 +187,7 @@ def _context(model: Model, pooling: str, threads: int, observer: Any = None) -> 
         params.cb_eval = observer
     context = lib.llama_init_from_model(model.c, params)
     if not context:
-        raise RuntimeError("libllama could not make a context")
+        raise LlamaError("libllama could not make a context: see its log with -v")
     try:
         yield context
     finally:

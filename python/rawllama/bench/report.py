@@ -14,6 +14,7 @@ from . import compare, profile, stats
 from .record import Pair, Record, Series
 
 PERCENTILES = (50, 90, 99)
+MARKDOWN = "github"
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class Table:
         shown = tabulate(
             self.lines, self.columns, tablefmt=style, colalign=align if self.lines else None, disable_numparse=True
         )
-        return f"{self.title}\n\n{shown}"
+        return f"{'### ' if style == MARKDOWN else ''}{self.title}\n\n{shown}"
 
 
 def text(record: Record, style: str = "simple") -> str:
     """All that is to be read of a record."""
+    title, *lines = _machine(record)
+    heading = [f"## {title}", "```", *lines, "```"] if style == MARKDOWN else [title, *lines]
     parts = [table.text(style) for table in tables(record)]
-    return "\n\n".join([_machine(record), *parts, *_notes(record)])
+    return "\n\n".join(["\n".join(heading), *parts, *_notes(record)])
 
 
 def tables(record: Record) -> list[Table]:
@@ -71,13 +74,13 @@ def changes(found: Sequence[compare.Change]) -> Table:
     return Table("after against before", ("side", "number", "before", "after", "times better (95 %)", ""), lines)
 
 
-def _machine(record: Record) -> str:
+def _machine(record: Record) -> list[str]:
     """Where and how it was measured."""
     machine = record.machine
     build = machine["build"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    options = ", ".join(f"{name} {_words(value)}" for name, value in record.options.items() if name != "pythons")
-    lines = [
+    options = ", ".join(f"{name} {_words(value)}" for name, value in record.options.items())
+    return [
         f"rawllama bench {record.kind}, {machine['time']}",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}",
         f"Python {machine['python']}, {packages}",
@@ -86,7 +89,6 @@ def _machine(record: Record) -> str:
         options,
         *(f"    {name}: {about}" for name, about in record.sides.items()),
     ]
-    return "\n".join(lines)
 
 
 def _notes(record: Record) -> Iterator[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rawllama.bench import batch, calls, check, compare, embed, inputs, plots, profile, record, report, scale
+from rawllama.bench import batch, calls, check, compare, embed, inputs, plots, processes, profile, record, report, scale
 
+_MOST = 1_000_000
 _PEERS_HELP = "interpreters of environments that have the other libraries; this one is always asked too"
 _HELP = {
     "model": "path of a GGUF file, or a known name",
@@ -28,6 +29,7 @@ _HELP = {
     "depths": "tokens before those, as its -d",
     "lengths": "tokens of one text",
     "times": "trials",
+    "batched": "tokens of a prompt, tokens to generate, sequences: as llama-batched-bench's -npp, -ntg, -npl",
     "imports": "processes that import rawllama",
     "kernels": "rawllama or ggml",
 }
@@ -66,7 +68,7 @@ KINDS = {
                   {"rounds": 3, "calls": (1, 4, 16, 64), "texts": (1, 10, 100), "lengths": (8, 32, 128, 512)}),
     "profile": Kind("where the time goes, by stage and operation", profile.Settings, profile.measure,
                     {"texts": 60, "rounds": 3}),
-    "check": Kind("whether the method finds 5 %, and nothing where nothing is", check.Settings, check.measure,
+    "check": Kind("whether the method finds a difference, and none where none is", check.Settings, check.measure,
                   {"times": 1}),
 }  # fmt: skip
 
@@ -81,12 +83,12 @@ def add_parser(commands: Any) -> None:
         _add_common(one)
         one.set_defaults(run=run, names=[name])
     everything = kinds.add_parser("all", help="all of them, one after the other")
-    everything.add_argument("--threads", type=int, metavar="N", help=_HELP["threads"])
-    everything.add_argument("--pythons", nargs="*", metavar="PYTHON", help=_PEERS_HELP)
+    everything.add_argument("--threads", type=_count, metavar="N", help=_HELP["threads"])
+    everything.add_argument("--pythons", nargs="+", metavar="PYTHON", help=_PEERS_HELP)
     _add_common(everything)
     everything.set_defaults(run=run, names=list(KINDS))
-    shown = kinds.add_parser("show", help="tables and pictures of a record")
-    shown.add_argument("record", type=Path, metavar="FILE", help="what --json has written")
+    shown = kinds.add_parser("show", help="tables and pictures of records")
+    shown.add_argument("records", type=Path, nargs="+", metavar="FILE", help="what --json has written")
     _add_output(shown)
     shown.set_defaults(run=show)
     compared = kinds.add_parser("compare", help="what changed between two records, beyond noise")
@@ -113,22 +115,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print a record that was written before."""
-    _give(record.read(options.record), options)
+    """Print records that were written before."""
+    for path in options.records:
+        _give(record.read(path), options)
     return 0
 
 
 def run_compare(options: argparse.Namespace) -> int:
     """Print what changed; return 1 where something is slower."""
     found, notes = compare.compare(record.read(options.before), record.read(options.after))
-    print(report.changes(found).text("github" if options.markdown else "simple"))
+    print(report.changes(found).text(report.MARKDOWN if options.markdown else "simple"))
     for note in notes:
         print(f"note: {note}")
     return int(any(one.verdict == "slower" for one in found))
 
 
 def _give(done: record.Record, options: argparse.Namespace) -> None:
-    print(report.text(done, "github" if options.markdown else "simple"), end="\n\n", flush=True)
+    print(report.text(done, report.MARKDOWN if options.markdown else "simple"), end="\n\n", flush=True)
     if options.plot:
         for path in plots.save(done, options.plot):
             print(path, file=sys.stderr)
@@ -149,40 +152,35 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser, kind: Kind) -> None:
     """An option for each of its settings."""
     for one in fields(kind.settings):
-        flag, words = f"--{one.name}", _HELP.get(one.name)
         default = getattr(kind.settings(), one.name)
         shown = "" if default in (None, ()) else f" (default: {_words(default)})"
-        if one.name == "batched":
-            parser.add_argument(
-                flag,
-                type=_triple,
-                nargs="*",
-                metavar="PP,TG,B",
-                help=f"as llama-batched-bench's -npp, -ntg, -npl{shown}",
-            )
-        elif isinstance(default, bool):
-            parser.add_argument(flag, action="store_true", default=None, help=words)
-        elif isinstance(default, tuple):
-            kind_of = int if default and isinstance(default[0], int) else str
-            parser.add_argument(
-                flag,
-                type=kind_of,
-                nargs="*",
-                metavar="N" if kind_of is int else one.name[:-1].upper(),
-                help=f"{words}{shown}",
-            )
-        else:
-            parser.add_argument(
-                flag,
-                type=type(default or ""),
-                metavar="N" if isinstance(default, int) else one.name.upper(),
-                help=f"{words}{shown}",
-            )
+        how = {"help": f"{_HELP[one.name]}{shown}"} | _kind_of(one.name, default)
+        parser.add_argument(f"--{one.name}", **how)
+
+
+def _kind_of(name: str, default: Any) -> dict[str, Any]:
+    """How argparse reads an option whose default is this."""
+    if name == "batched":
+        return {"type": _triple, "nargs": "+", "metavar": "PP,TG,B"}
+    if name == "sides":
+        return {"choices": [spec.name for spec in processes.SPECS], "nargs": "+", "metavar": "SIDE"}
+    if isinstance(default, bool):
+        return {"action": "store_true", "default": None, "help": _HELP[name]}
+    if isinstance(default, tuple):
+        numbers = bool(default) and isinstance(default[0], int)
+        return {"type": _count if numbers else str, "nargs": "+", "metavar": "N" if numbers else name[:-1].upper()}
+    return {"type": _count, "metavar": "N"} if isinstance(default, int) else {"metavar": name.upper()}
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {_MOST}")
+    return int(text)
 
 
 def _triple(text: str) -> tuple[int, int, int]:
     try:
-        pp, tg, pl = map(int, text.split(","))
+        pp, tg, pl = map(_count, text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as 128,32,4") from None
     return pp, tg, pl
@@ -194,6 +192,9 @@ def _settings(kind: Kind, options: argparse.Namespace) -> Any:
     chosen = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
     }
+    for name in ("texts", "rounds", "calls", "times", "threads", "imports"):
+        if chosen.get(name) == 0:
+            raise ValueError(f"--{name}: 0 is not enough; use 1 or more")
     return kind.settings(**(kind.quick if options.quick else {}) | chosen)
 
 

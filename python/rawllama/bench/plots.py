@@ -69,6 +69,7 @@ def latencies(record: Record, axes: Axes) -> None:
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(values, np.arange(1, values.size + 1) / values.size * 100, style, color=colour, label=series.side)
     axes.set_xscale("log", base=2)
+    axes.set_xlim(right=1.1 * max(np.percentile(series.values, 99) for series in record.chosen("one query", "ms")))
     _plain(axes.xaxis)
     axes.set_xlabel("latency in ms, log scale")
     axes.set_ylabel("calls that took at most so long, %")
@@ -100,7 +101,7 @@ def memory(record: Record, axes: Axes) -> None:
     """Peak memory against the number of texts."""
     _lines(record, axes, scale.TEXTS, "MB")
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * max(series.values[0] for series in record.chosen(scale.TEXTS, "MB")))
     _plain(axes.xaxis)
     axes.set_xlabel("mixed texts, log scale")
     axes.set_ylabel("peak memory of the process in MB (10⁶ bytes)")
@@ -110,7 +111,7 @@ def memory(record: Record, axes: Axes) -> None:
 def roofline(record: Record, axes: Axes) -> None:
     """What the matrix products reach, and what the machine could do."""
     peak, bandwidth = record.details["peak GFLOP/s"], record.details["peak GB/s"]
-    intensities = np.geomspace(1, 1000, 200)
+    intensities = np.geomspace(0.3, 300, 200)
     axes.plot(intensities, np.minimum(peak, bandwidth * intensities), color=BOUND,
               label=f"bound: numpy {peak:.0f} GFLOP/s, copying {bandwidth:.0f} GB/s")  # fmt: skip
     for what, marker, colour in (("texts", "o", OURS), ("query", "D", "#E69F00")):
@@ -125,17 +126,31 @@ def roofline(record: Record, axes: Axes) -> None:
             label=f"products of {'a batch' if what == 'texts' else 'one query'}",
             zorder=3,
         )
-        for name, left, height in zip(found, x, y, strict=True):
-            axes.annotate(name, (left, height), textcoords="offset points", xytext=(5, -9), fontsize=7)
+        for names, left, height in _labels(list(found), x, y):
+            axes.annotate(names, (left, height), textcoords="offset points", xytext=(0, -14), fontsize=8, ha="center")
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         _plain(axis)
+    axes.set_ylim(bottom=axes.get_ylim()[0] / 2)  # room for a label
     axes.set_xlabel("FLOP a byte, log scale")
     axes.set_ylabel("GFLOP/s, log scale")
     axes.set_title(f"Roofline, {record.options['threads']} threads")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
+
+
+def _labels(names: list[str], x: list[float], y: list[float]) -> list[tuple[str, float, float]]:
+    """A label for the points that are near each other: the first words of their names, below the lowest."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(x)), key=x.__getitem__):
+        if groups and x[i] < 1.1 * x[groups[-1][0]]:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    words = [", ".join(dict.fromkeys(names[i].split("_")[0] for i in group)) for group in groups]
+    words = [names[group[0]] if len(group) == 1 else word for word, group in zip(words, groups, strict=True)]
+    return [(word, x[group[0]], min(y[i] for i in group)) for word, group in zip(words, groups, strict=True)]
 
 
 def shares(record: Record, axes: Axes) -> None:
@@ -153,6 +168,7 @@ def shares(record: Record, axes: Axes) -> None:
     colours = [OURS if name.startswith("computing") else "#E69F00" for name in parts]
     bars = axes.barh(list(parts), [share * 100 for share in parts.values()], color=colours)
     axes.bar_label(bars, [f"{share:.1%}" for share in parts.values()], padding=3)
+    axes.set_xlim(right=112 * max(parts.values()))
     axes.set_xlabel(f"share of the time in % ({record.options['texts']} texts, {record.options['threads']} threads)")
     axes.set_title("Where the time goes")
 
@@ -204,9 +220,9 @@ def _lines(record: Record, axes: Axes, what: str, unit: str) -> None:
 
 def _plain(axis: Any) -> None:
     """Numbers on the axis as people write them, not as powers."""
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    axis.set_major_formatter(ScalarFormatter())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

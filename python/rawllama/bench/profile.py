@@ -119,7 +119,7 @@ def measure(settings: Settings) -> Record:
 
 def _stages(record: Record, embedder: Embedder, texts: list[str], settings: Settings) -> None:
     times: dict[str, list[float]] = {name: [] for name in (WHOLE, *STAGES)}
-    with _context(embedder.model, embedder.pooling, settings.threads) as context:
+    with _context(embedder, texts, settings.threads) as context:
         for number in range(settings.rounds + 1):  # the first one warms up
             found = {WHOLE: _seconds(lambda: embedder.encode(texts)), **_one_round(embedder, context, texts)}
             for name, seconds in found.items() if number else ():
@@ -175,17 +175,19 @@ def _decode(model: Model, context: Any, batch: Batch) -> None:
 
 
 @contextmanager
-def _context(model: Model, pooling: str, threads: int, observer: Any = None) -> Iterator[Any]:
-    """A raw context as the Embedder has it; `observer` is its cb_eval."""
+def _context(embedder: Embedder, texts: list[str], threads: int, observer: Any = None) -> Iterator[Any]:
+    """A raw context as the Embedder has it for these texts; `observer` is its cb_eval."""
+    longest = int(np.diff(embedder.model.vocab.tokenize_many(texts)[1]).max())
+    n_tokens = max(TOKEN_BUDGET, longest + -longest % MAX_SEQUENCES)
     params = lib.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = max(TOKEN_BUDGET, 512)
+    params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
     params.n_seq_max = MAX_SEQUENCES
     params.n_threads = params.n_threads_batch = threads
-    params.pooling_type = getattr(lib, f"LLAMA_POOLING_TYPE_{pooling.upper()}")
+    params.pooling_type = getattr(lib, f"LLAMA_POOLING_TYPE_{embedder.pooling.upper()}")
     params.embeddings = params.kv_unified = True
     if observer is not None:
         params.cb_eval = observer
-    context = lib.llama_init_from_model(model.c, params)
+    context = lib.llama_init_from_model(embedder.model.c, params)
     if not context:
         raise LlamaError("libllama could not make a context: see its log with -v")
     try:
@@ -201,7 +203,7 @@ def _roofline(record: Record, embedder: Embedder, texts: list[str], settings: Se
     """The operations of all texts, and of one query; and what the machine could do at most."""
     found: dict[str, Operation] = defaultdict(Operation)
     products: dict[str, Operation] = defaultdict(Operation)
-    with _context(embedder.model, embedder.pooling, settings.threads, _observer(found, products)) as context:
+    with _context(embedder, texts, settings.threads, _observer(found, products)) as context:
         for what, chosen in (("texts", texts), ("query", [inputs.QUERY])):
             batches = list(_pack(*embedder.model.vocab.tokenize_many(chosen)))
             for kept in (False, True):  # the first one warms up

@@ -80,8 +80,8 @@ def test_our_steps_of_a_batch(tiny: Tiny) -> None:
 
     with Model(tiny("llama")) as model:
         ours = batch._Ours(model, 1)
-        assert ours.test(batch.Test(16, 0, 8)) > 0
-        assert ours.test(batch.Test(0, 4, 8)) > 0
+        assert ours.test(batch.Line(16, 0, 8)) > 0
+        assert ours.test(batch.Line(0, 4, 8)) > 0
         found = ours.batched([(8, 4, 1), (8, 4, 3)])
     assert set(found) == {f"{phase} PP 8, TG 4, B {n}" for phase in ("S_PP", "S_TG") for n in (1, 3)}
 

@@ -57,7 +57,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Test:
+class Line:
     """A line of llama-bench: a prompt or a generation, behind so many tokens."""
 
     n_prompt: int
@@ -80,7 +80,7 @@ def measure(settings: Settings) -> Record:
     """Tokens a second of both sides, for each line of both programs."""
     record, watch = Record("batch", machine.facts(), asdict(settings)), machine.Watch()
     path = str(decoder.path() if settings.model == DECODER else resolve(settings.model))
-    tests = [Test(p, g, depth) for depth in settings.depths
+    tests = [Line(p, g, depth) for depth in settings.depths
              for p, g in (*((p, 0) for p in settings.prompts), *((0, g) for g in settings.generations))]  # fmt: skip
     record.sides = dict.fromkeys((OURS, BENCH, BATCHED), f"flash attention auto, threads {settings.threads}")
     with Model(path) as model:
@@ -88,14 +88,16 @@ def measure(settings: Settings) -> Record:
         _add(record, BENCH, settings.rounds, {test.name: test.tokens for test in tests},
              lambda: {test.name: ours.test(test) for test in tests},
              lambda: _llama_bench(path, tests, settings.threads))  # fmt: skip
-        lines = {f"{phase} {_line(*one)}": tokens for one in settings.batched for phase, tokens in _phases(*one)}
+        lines = {
+            f"{phase} {_batched_name(*one)}": tokens for one in settings.batched for phase, tokens in _phases(*one)
+        }
         _add(record, BATCHED, settings.rounds, lines, lambda: ours.batched(settings.batched),
              lambda: _batched_bench(path, settings.batched, settings.threads))  # fmt: skip
     record.notes += watch.notes()
     return record
 
 
-def _line(pp: int, tg: int, pl: int) -> str:
+def _batched_name(pp: int, tg: int, pl: int) -> str:
     return f"PP {pp}, TG {tg}, B {pl}"
 
 
@@ -137,7 +139,7 @@ class _Ours:
         self._threads = threads
         self._random = np.random.default_rng(0)
 
-    def test(self, test: Test) -> float:
+    def test(self, test: Line) -> float:
         """Seconds of a line of llama-bench."""
         with self._context(test.tokens + test.n_depth) as context:
             self._warm_up(context, test)
@@ -161,7 +163,7 @@ class _Ours:
                 assert context.memory is not None
                 context.memory.clear(data=False)
                 times = self._prompts(context, pp, pl), self._steps(context, pp, tg, pl)
-                found |= {f"{phase} {_line(pp, tg, pl)}": seconds
+                found |= {f"{phase} {_batched_name(pp, tg, pl)}": seconds
                           for (phase, _), seconds in zip(_phases(pp, tg, pl), times, strict=True)}  # fmt: skip
         return found
 
@@ -172,7 +174,7 @@ class _Ours:
     def _tokens(self, count: int) -> NDArray[np.int32]:
         return self._random.integers(0, self._model.vocab.n_tokens, count, np.int32)
 
-    def _warm_up(self, context: Context, test: Test) -> None:
+    def _warm_up(self, context: Context, test: Line) -> None:
         if test.n_prompt:
             self._prompt(context, test.n_prompt)
         else:
@@ -228,7 +230,7 @@ def _run(name: str, *options: object) -> str:
     return done.stdout
 
 
-def _llama_bench(path: str, tests: Sequence[Test], threads: int) -> dict[str, float]:
+def _llama_bench(path: str, tests: Sequence[Line], threads: int) -> dict[str, float]:
     """Seconds of each test, once, in one process."""
     found = {}
     for depth in dict.fromkeys(test.n_depth for test in tests):
@@ -238,7 +240,7 @@ def _llama_bench(path: str, tests: Sequence[Test], threads: int) -> dict[str, fl
         out = _run(BENCH, "-m", path, "-p", prompts, "-n", generations, "-d", depth, "-t", threads, "-r", 1,
                    "-b", N_BATCH, "-ub", N_UBATCH, "-o", "json")  # fmt: skip
         for one in json.loads(out):
-            found[Test(one["n_prompt"], one["n_gen"], one["n_depth"]).name] = one["samples_ns"][0] / 1e9
+            found[Line(one["n_prompt"], one["n_gen"], one["n_depth"]).name] = one["samples_ns"][0] / 1e9
     return found
 
 
@@ -253,6 +255,6 @@ def _batched_bench(path: str, lines: Sequence[tuple[int, int, int]], threads: in
         for text in out.splitlines():
             if text.startswith("{"):
                 one = json.loads(text)
-                name = _line(one["pp"], one["tg"], one["pl"])
+                name = _batched_name(one["pp"], one["tg"], one["pl"])
                 found |= {f"S_PP {name}": one["t_pp"], f"S_TG {name}": one["t_tg"]}
     return found

@@ -69,7 +69,7 @@ class LlamaEmbedding(Side):
                 return float(found[1]) / 1e3, wall
         raise RuntimeError(f"no times in {ATTEMPTS} runs")
 
-    def agreement(self, texts: Sequence[str], rounds: int = 5) -> dict[str, list[float]]:
+    def agreement(self, texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
         """Seconds of the texts as the program prints them, and as seen from outside.
 
         Both less those of as many texts of one word: load, tokenizing and the output of the rows (a call of printf a

@@ -118,7 +118,7 @@ def answer(side: Side, sets: dict[str, list[str]], request: dict[str, Any]) -> A
         case "peak":
             return side.peak()
         case "call":  # something of one side's own
-            return getattr(side, request["method"])(texts)
+            return getattr(side, request["method"])(texts, **request["options"])
     raise ValueError(request["do"])
 
 

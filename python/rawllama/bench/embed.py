@@ -20,6 +20,7 @@ from .rounds import alternate, times_of
 # For sides that choose a batch size.
 TUNING_TEXTS = 150
 _WARM_UP_CALLS = 5
+_AGREEMENT_ROUNDS = 5
 REFERENCE = "sentence-transformers"
 
 
@@ -100,7 +101,10 @@ def measure(settings: Settings) -> Record:
             record.add(name, "start", "s", "lower", [process.about["start_s"]])
         record.details["cosines"] = cosines(processes)
         if "llama-embedding" in processes:
-            record.details["agreement"] = processes["llama-embedding"].ask("call", method="agreement", set="all")
+            wanted = {"rounds": min(settings.rounds, _AGREEMENT_ROUNDS)}
+            record.details["agreement"] = processes["llama-embedding"].ask(
+                "call", method="agreement", set="all", options=wanted
+            )
     if settings.memory:  # each of the new processes has the machine for itself
         _memory(record, settings, sizes, texts)
     record.notes += watch.notes()

@@ -10,6 +10,9 @@ import pytest
 from rawllama.bench import check, compare, machine, plots, record, report, scale
 from rawllama.cli import main
 
+from ..tools import ROOT
+
+RESULTS = ROOT / "docs" / "benchmarks"
 MACHINE = machine.facts()
 
 
@@ -173,3 +176,10 @@ def test_a_picture_shows_the_numbers() -> None:
 def test_json_has_no_more_than_numbers_and_words(tmp_path: Path) -> None:
     embed().write(tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["series"][0]["values"] == [200.0] * 11
+
+
+def test_the_results_in_the_documentation_are_the_records(capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(RESULTS.glob("*.json"))
+    assert {file.stem for file in files} >= {"embed", "latency", "calls", "batch", "scale", "profile", "check"}
+    assert main(["bench", "show", *map(str, files), "--markdown"]) == 0
+    assert capsys.readouterr().out == (RESULTS / "results.md").read_text(encoding="utf-8")

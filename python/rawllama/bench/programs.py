@@ -61,10 +61,13 @@ def example(name: str, build_type: str = "Release") -> Path:
     if reason := why_not():
         raise BuildError(f"{name}: {reason}; use that one's {name}")
     folder = source().with_name(f"{source().name}-{build_type}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with _Lock(folder.with_suffix(".lock")):
+    # CMake keeps to one source folder; each installation has its own, and all use this copy.
+    project = source().with_name(f"{source().name}-cmake")
+    project.mkdir(parents=True, exist_ok=True)
+    with _Lock(source().with_name("lock")):
         _run(name, [sys.executable, _FETCH, "--pin", _PIN, "--destination", source()])
-        _run(name, ["cmake", "-G", "Ninja", "-S", FOLDER, "-B", folder, f"-DCMAKE_BUILD_TYPE={build_type}",
+        shutil.copy(FOLDER / "CMakeLists.txt", project)
+        _run(name, ["cmake", "-G", "Ninja", "-S", project, "-B", folder, f"-DCMAKE_BUILD_TYPE={build_type}",
                     # What an earlier environment had is in CMake's cache, and may be gone: all paths are given anew.
                     f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DLLAMA_SOURCE={source()}",
                     f"-DRAWLLAMA_LIBRARIES={LIBRARIES}"])  # fmt: skip

@@ -11,6 +11,7 @@
 
 #include "llama.h"
 #include "rawllama.h"
+#include "runner.hpp"
 
 namespace {
 
@@ -117,7 +118,9 @@ class queue {
 queue * current = new queue;
 
 void callback(ggml_log_level level, const char * text, void *) {
-    current->append(level, text);
+    if (!rawllama::ending()) {  // libllama tells of an end that was asked for as of a failure
+        current->append(level, text);
+    }
 }
 
 }  // namespace

@@ -9,10 +9,16 @@ using rawllama::token_input;
 
 namespace {
 
+thread_local const rawllama_runner * computing = nullptr;
+
 bool must_end(void * data) {
-    const auto * runner = static_cast<const rawllama_runner *>(data);
-    return runner->aborted || (runner->stopped && *runner->stopped) ||
-           (runner->interruptible && rawllama_interrupted());
+    auto *     runner = static_cast<rawllama_runner *>(data);
+    const bool end    = runner->aborted || (runner->stopped && *runner->stopped) ||
+                     (runner->interruptible && rawllama_interrupted());
+    if (end) {
+        runner->ending = true;
+    }
+    return end;
 }
 
 bool refuse(rawllama_outcome & outcome, rawllama_fault_kind kind, int32_t index, int32_t value, int32_t limit) {
@@ -116,9 +122,16 @@ bool take(rawllama_runner & runner, const rawllama_batch & batch, int32_t n, boo
 namespace rawllama {
 
 int32_t process(rawllama_runner & runner, int32_t flags) {
-    int32_t    code = 0;
+    int32_t code    = 0;
+    runner.ending   = false;
+    computing       = &runner;
     const bool done = guard_done([&] { code = runner.copy.process(has(flags, RAWLLAMA_RUN_ENCODE)); });
+    computing       = nullptr;
     return done ? code : RAWLLAMA_CAUGHT;
+}
+
+bool ending() {
+    return computing && computing->ending;
 }
 
 }  // namespace rawllama

@@ -121,6 +121,7 @@ struct rawllama_runner {
     std::vector<llama_seq_id> seq_id;  // of one token
     std::atomic<bool>         aborted{ false };
     std::atomic<bool>         interruptible{ false };
+    std::atomic<bool>         ending{ false };        // libllama was told to
     const std::atomic<bool> * stopped = nullptr;  // a job's, while one runs
 
     rawllama_runner(llama_context * ctx, const rawllama_limits & limits) :
@@ -159,5 +160,8 @@ class interrupts {
 
 // Compute what was copied: what llama_encode or llama_decode returns, or RAWLLAMA_CAUGHT.
 int32_t process(rawllama_runner & runner, int32_t flags);
+
+// Whether this thread computes what was told to end.
+bool ending();
 
 }  // namespace rawllama

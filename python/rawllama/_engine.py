@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._queue import Stop
+from ._queue import Stop, Task, Worker
 from .context import Context
 from .raw import ffi, lib
 from .rows import RowError, RowFormat, Rows
@@ -170,7 +169,7 @@ class Engine:
         self._pooling = pooling
         self._contexts: list[Context] = []
         self._shares: list[int] = []  # threads that each context has
-        self._threads: ThreadPoolExecutor | None = None
+        self._helpers: list[Worker] = []  # a thread for each context but the first
         self._splits = False
         first = self._reserve(1, settings.token_budget)[0]
         #: The pooling in force.
@@ -195,22 +194,25 @@ class Engine:
         job = Job(work, self.settings.token_budget)
         contexts = self._reserve(min(self.settings.n_contexts, job.n_batches), job.largest)
         self._share_threads(contexts)
-        helpers: list[Future[None]] = []
+        helpers = self._reserve_helpers(len(contexts) - 1)
         try:
             stop.watch(job.stop)
-            helpers += [self._submit(context, job) for context in contexts[1:]]
+            drains = [Task(partial(self._drain, context, job), stop) for context in contexts[1:]]
+            tasks = [helper.submit(drain) for helper, drain in zip(helpers, drains, strict=True)]
             self._drain(contexts[0], job, lambda: report(job))
-            while helpers and wait(helpers, _SECONDS).not_done:
-                report(job)
+            for task in tasks:
+                while not task.wait(_SECONDS):
+                    report(job)
             report(job)
         except BaseException:
             job.stop()
             raise
         finally:
-            _end(helpers)
+            for helper in helpers:
+                helper.drain()  # they write to the caller's rows
             stop.watch(None)
-        for helper in helpers:
-            helper.result()
+        for task in tasks:
+            task.result()
         stop.require_not_requested()
 
     def run_text(self, how: Any, text: bytes, max_tokens: int, target: Any) -> int:
@@ -228,17 +230,13 @@ class Engine:
 
     def close(self) -> None:
         """Free the contexts. Calls: llama_free."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        for helper in self._helpers:
+            helper.close()
+        self._helpers.clear()
         for context in self._contexts:
             context.close()
         self._contexts.clear()
         self._shares.clear()
-
-    def _submit(self, context: Context, job: Job) -> Future[None]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.settings.n_contexts - 1, "rawllama-embedder")
-        return self._threads.submit(self._drain, context, job)
 
     @staticmethod
     def _drain(context: Context, job: Job, report: Callable[[], object] | None = None) -> None:
@@ -270,6 +268,11 @@ class Engine:
                 self._shares[index] = self.settings.n_threads
         return self._contexts[:count]
 
+    def _reserve_helpers(self, count: int) -> list[Worker]:
+        while len(self._helpers) < count:
+            self._helpers.append(Worker("rawllama-embedder"))
+        return self._helpers[:count]
+
     def _make(self, n_tokens: int) -> Context:
         budget = self.settings.token_budget
         flash = self.settings.flash_attn
@@ -289,16 +292,3 @@ class Engine:
             embeddings=True,
             kv_unified=True,
         )
-
-
-def _end(helpers: list[Future[None]]) -> None:
-    """Wait until none computes, whatever comes: they write to the caller's rows."""
-    interrupt = None
-    while helpers:
-        try:
-            wait(helpers)
-            break
-        except KeyboardInterrupt as error:  # they are ending already, if this is the second one
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt

@@ -178,18 +178,25 @@ class Handle:
 
     def _acquire(self) -> Any:
         """The pointer, for the calling thread, until `_release`: what `with self._used` does, in less time."""
-        with self._mutex:
-            if (
-                self._pointer is None
-                or self._ending
-                or self._failed is not None
-                or self._lent
-                or self._born != _generation
-                or (self._users and not self._shared)
-            ):
-                raise self._refusal()
-            self._users += 1
-            return self._pointer
+        used = False
+        try:
+            with self._mutex:
+                if (
+                    self._pointer is None
+                    or self._ending
+                    or self._failed is not None
+                    or self._lent
+                    or self._born != _generation
+                    or (self._users and not self._shared)
+                ):
+                    raise self._refusal()
+                self._users += 1
+                used = True
+                return self._pointer
+        except BaseException:
+            if used:  # Ctrl-C when the mutex was let go
+                self._release()
+            raise
 
     def _refusal(self) -> LlamaError:
         """Why it cannot be used."""

@@ -85,8 +85,8 @@ class Pipeline:
         self.turn = FairLock()
         self.truncated = 0
         self.closed = False
-        self._preparing = 0
-        self._changed = threading.Condition()
+        self._preparing: set[threading.Lock] = set()  # of each call that tokenises, locked while it does
+        self._counting = threading.Lock()
 
     def require_open(self) -> None:
         """Raise ClosedError after `close`."""
@@ -98,8 +98,9 @@ class Pipeline:
         with self.turn:
             self.closed = True
             self.engine.close()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._preparing)
+        for preparing in list(self._preparing):
+            with preparing:
+                pass
 
     def replace(self, engine: Engine, sequencer: Sequencer) -> None:
         """Compute with another engine from now on."""
@@ -111,23 +112,22 @@ class Pipeline:
         self, texts: Texts, indices: NDArray[np.int64], options: Options, first: int = 0, n_threads: int | None = None
     ) -> Prepared:
         """`Sequencer.prepare`, which counts the texts that were cut."""
-        with self._changed:
-            self.require_open()
-            self._preparing += 1
-        try:
-            prepared = self.sequencer.prepare(
-                texts, indices, prefix=options.prefix, overlong=options.overlong, first=first, n_threads=n_threads
-            )
-        finally:
-            with self._changed:
-                self._preparing -= 1
-                self._changed.notify_all()
+        preparing = threading.Lock()
+        with preparing:
+            self._preparing.add(preparing)  # before it is asked whether `close` was called, which asks for this then
+            try:
+                self.require_open()
+                prepared = self.sequencer.prepare(
+                    texts, indices, prefix=options.prefix, overlong=options.overlong, first=first, n_threads=n_threads
+                )
+            finally:
+                self._preparing.discard(preparing)
         self.count_truncated(prepared.truncated)
         return prepared
 
     def count_truncated(self, count: int) -> None:
         """So many texts were cut; the first of all are worth a warning."""
-        with self._changed:
+        with self._counting:
             before, self.truncated = self.truncated, self.truncated + count
         if count and not before:
             words = f"{count} texts were cut to what the model takes; Embedder.truncated counts them"

@@ -7,15 +7,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from .errors import ConcurrentUseError, DecodeAborted
 
 T = TypeVar("T")
-_Tasks = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+_Queue: TypeAlias = "SimpleQueue[Task[Any] | None]"
 
 
 class FairLock:
@@ -23,26 +22,18 @@ class FairLock:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
+        self._waiting: deque[tuple[int, threading.Lock]] = deque()
         self._owner: int | None = None
 
     def __enter__(self) -> None:
         me = threading.get_ident()
-        with self._mutex:
-            if self._owner is None:
-                self._owner = me
-                return
-            if self._owner == me:
-                raise ConcurrentUseError("the Embedder is computing; call it when that has returned, or make another")
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
+        if self._owner == me:
+            raise ConcurrentUseError("the Embedder is computing; call it when that has returned, or make another")
         try:
-            turn.acquire()
-        except BaseException:  # Ctrl-C while it waits
-            self._leave(turn)
+            self._wait(me)
+        except BaseException:  # Ctrl-C
+            self._leave(me)
             raise
-        self._owner = me
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -50,17 +41,28 @@ class FairLock:
         with self._mutex:
             self._pass_on()
 
-    def _leave(self, turn: threading.Lock) -> None:
+    def _wait(self, me: int) -> None:
+        turn = threading.Lock()
         with self._mutex:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            else:  # it has come meanwhile
+            if self._owner is None:
+                self._owner = me
+                return
+            turn.acquire()
+            self._waiting.append((me, turn))
+        turn.acquire()
+
+    def _leave(self, me: int) -> None:
+        with self._mutex:
+            if self._owner == me:  # it has come meanwhile
                 self._pass_on()
+            else:
+                self._waiting = deque(other for other in self._waiting if other[0] != me)
 
     def _pass_on(self) -> None:
-        self._owner = None if not self._waiting else -1  # until the next one says who it is
+        self._owner = None
         if self._waiting:
-            self._waiting.popleft().release()
+            self._owner, turn = self._waiting.popleft()
+            turn.release()
 
 
 class Stop:
@@ -88,6 +90,60 @@ class Stop:
             raise DecodeAborted("the computation was stopped")
 
 
+class Task(Generic[T]):
+    """What a `Worker` calls, and what comes of it.
+
+    Not a Future: that one's lock is Python code, and Ctrl-C in the midst of it leaves it locked for good.
+
+    Parameters
+    ----------
+    function
+        What is called.
+    stop
+        Ends it; once requested, it is not begun.
+    on_end
+        Called when the result is there, by the worker.
+    """
+
+    def __init__(self, function: Callable[[], T], stop: Stop, on_end: Callable[[], object] = lambda: None) -> None:
+        self.stop = stop
+        self.done = False
+        self._function: Callable[[], T] | None = function
+        self._on_end = on_end
+        self._value: T
+        self._error: BaseException | None = None
+        self._wake: SimpleQueue[None] = SimpleQueue()
+
+    def run(self) -> None:
+        """Call the function. It must not have been called before."""
+        function, self._function = self._function, None  # what it holds need not live as long as this
+        assert function is not None
+        try:
+            self.stop.require_not_requested()
+            self._value = function()
+        except BaseException as error:
+            self._error = error
+        self.done = True
+        self._wake.put(None)
+        self._on_end()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is done, or so long; whether it is done."""
+        while not self.done:
+            try:
+                self._wake.get(timeout=seconds)
+            except Empty:
+                break
+        return self.done
+
+    def result(self) -> T:
+        """Wait for it, and return what it returned or raise what it raised."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
 class Worker:
     """A thread that calls functions, one after the other.
 
@@ -98,41 +154,48 @@ class Worker:
     _all: ClassVar[weakref.WeakSet[Worker]] = weakref.WeakSet()
 
     def __init__(self, name: str) -> None:
-        self._tasks: _Tasks = SimpleQueue()
-        self._stops: dict[Future[Any], Stop] = {}
-        self._thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
+        self._queue: _Queue = SimpleQueue()
+        self._tasks: weakref.WeakSet[Task[Any]] = weakref.WeakSet()
+        self._thread = threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True)
         self._thread.start()
         Worker._all.add(self)
 
-    def submit(self, function: Callable[[], T], stop: Stop) -> Future[T]:
-        """Call it when those before are done; `stop` is what ends it."""
-        future: Future[T] = Future()
-        self._stops[future] = stop
-        future.add_done_callback(self._stops.pop)
-        self._tasks.put((future, function))
-        return future
+    def submit(self, task: Task[T]) -> Task[T]:
+        """Run it when those before are done."""
+        self._tasks.add(task)
+        self._queue.put(task)
+        return task
+
+    def drain(self) -> None:
+        """Wait until all that was submitted is done, whatever comes."""
+        interrupt = None
+        mark: Task[None] | None = None
+        while mark is None or not mark.done:
+            try:
+                mark = mark or self.submit(Task(lambda: None, Stop()))
+                mark.wait()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
     def close(self) -> None:
         """End what is in work, and the thread."""
-        for stop in list(self._stops.values()):
-            stop.request()
-        self._tasks.put(None)
+        for task in list(self._tasks):
+            task.stop.request()
+        self._queue.put(None)
         if self._thread is not threading.current_thread():
             self._thread.join()
 
     def __del__(self) -> None:
-        self._tasks.put(None)
+        if (queue := getattr(self, "_queue", None)) is not None:  # it may have been interrupted when it was made
+            queue.put(None)
 
 
-def _work(tasks: _Tasks) -> None:
-    while (task := tasks.get()) is not None:
-        future, function = task
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
-        del task, future, function  # or they live until the next one comes
+def _work(queue: _Queue) -> None:
+    while (task := queue.get()) is not None:
+        task.run()
+        del task  # or it lives until the next one comes
 
 
 @atexit.register

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from ._pipeline import Encoding, Options, Pipeline
 from ._progress import Progress
-from ._queue import Stop, Worker
+from ._queue import Stop, Task, Worker
 from .texts import read
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class _Blocks:
         self._progress = Progress(options.progress, n_texts, pipeline.width)
         self._stop = stop
         self._worker = worker
-        self._pending: deque[tuple[Future[Rows], Prepared]] = deque()
+        self._pending: deque[tuple[Task[Rows], Prepared]] = deque()
         self._n_read = 0
 
     def __len__(self) -> int:
@@ -74,20 +73,20 @@ class _Blocks:
         texts = read(block, first=self._n_read)
         encoding = Encoding(self._pipeline, texts, self._quiet, self._stop, self._n_read)
         prepared = encoding.prepare(encoding.chosen, 1 if self._pending else None)  # the others compute
-        future = self._worker.submit(lambda: encoding.run_prepared(prepared), self._stop)
-        self._pending.append((future, prepared))
+        task = self._worker.submit(Task(lambda: encoding.run_prepared(prepared), self._stop))
+        self._pending.append((task, prepared))
         self._n_read += len(texts)
         self._progress.add(prepared.sequences, n_texts=len(texts))
 
     def is_ready(self) -> bool:
         """Whether the next one's rows are there."""
-        return bool(self._pending) and self._pending[0][0].done()
+        return bool(self._pending) and self._pending[0][0].done
 
     def next(self) -> Rows:
         """Wait for the rows of the next one."""
-        future, prepared = self._pending.popleft()
+        task, prepared = self._pending.popleft()
         try:
-            rows = future.result()
+            rows = task.result()
         except Exception:
             self._pending.clear()  # those behind it come no more
             raise

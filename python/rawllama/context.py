@@ -488,7 +488,7 @@ class Context(Handle):
             self._failed = error
             raise
         finally:
-            self._release()
+            self._users = 0  # not by a call, before which Ctrl-C might come
 
     def _embed(self, function: Callable[..., int], *arguments: Any) -> int:
         """Call rawllama_embed_run or rawllama_embed_text with arguments that were checked.
@@ -509,7 +509,7 @@ class Context(Handle):
             self._failed = error
             raise
         finally:
-            self._release()
+            self._users = 0  # not by a call, before which Ctrl-C might come
 
     def _failure(self, function: str, code: int) -> LlamaError:
         """The exception for what rawllama_run returned."""

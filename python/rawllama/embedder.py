@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
@@ -26,7 +26,7 @@ from ._options import (
 )
 from ._pipeline import Encoding, Pipeline
 from ._progress import Wanted, require_progress
-from ._queue import Stop, Worker
+from ._queue import Stop, Task, Worker
 from ._sequences import OVERLONG
 from ._single import Single
 from ._stream import BLOCK_SIZE, stream
@@ -291,16 +291,19 @@ class Embedder:
         Parameters, result and errors are those of `encode`. Calls: as `encode`.
         """
         wanted = self._profile.options(**options)
-        stop = Stop()
+        stop, ended = Stop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = Task(partial(self._encode, texts, wanted, stop), stop, lambda: _tell(loop, ended))
         with self._mutex:
             self._pipeline.require_open()
             self._worker = self._worker or Worker("rawllama-encode-async")
-            future = self._worker.submit(partial(self._encode, texts, wanted, stop), stop)
+            self._worker.submit(task)
         try:
-            return await asyncio.wrap_future(future)
+            await ended.wait()
         except asyncio.CancelledError:
             stop.request()
             raise
+        return task.result()
 
     def encode_iter(
         self, texts: Iterable[str], *, block_size: int = BLOCK_SIZE, **options: Unpack[PromptedOptions]
@@ -364,9 +367,7 @@ class Embedder:
         """How alike each row of `a` is to each of `b`, or of `a`: see `rawllama.similarity.similarity`."""
         return similarity(a, b, metric)
 
-    def plan(
-        self, texts: str | Iterable[str], *, prompt: str | None = None, overlong: str | None = None
-    ) -> Plan:
+    def plan(self, texts: str | Iterable[str], *, prompt: str | None = None, overlong: str | None = None) -> Plan:
         """The batches that `encode` would compute, and what they cost: see `rawllama.planning.Plan`.
 
         Parameters and errors are those of `encode`. Calls: llama_tokenize
@@ -494,3 +495,8 @@ class Embedder:
         """Compute with other settings from now on."""
         self._pipeline.replace(Engine(self.model, self._wanted_pooling, settings), self._profile.sequencer(settings))
 
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    """Set the event, from another thread; a loop that is closed waits for nothing."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(ended.set)

@@ -67,10 +67,7 @@ def example(name: str, build_type: str = "Release") -> Path:
     with _Lock(source().with_name("lock")):
         _run(name, [sys.executable, _FETCH, "--pin", _PIN, "--destination", source()])
         shutil.copy(FOLDER / "CMakeLists.txt", project)
-        _run(name, ["cmake", "-G", "Ninja", "-S", project, "-B", folder, f"-DCMAKE_BUILD_TYPE={build_type}",
-                    # What an earlier environment had is in CMake's cache, and may be gone: all paths are given anew.
-                    f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DLLAMA_SOURCE={source()}",
-                    f"-DRAWLLAMA_LIBRARIES={LIBRARIES}"])  # fmt: skip
+        _configure(name, project, folder, build_type)
         _run(name, ["cmake", "--build", folder, "--target", name, f"-j{os.cpu_count()}"])
     return folder / name
 
@@ -90,6 +87,21 @@ def compile_c(file: Path, folder: Path) -> Path:
     options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-I", INCLUDE, f"-Wl,-rpath,{LIBRARIES}"]
     _run(file.name, [os.environ.get("CC", "cc"), *options, "-o", output, file, *libraries, "-lm"])
     return output
+
+
+def _configure(name: str, project: Path, folder: Path, build_type: str) -> None:
+    """Configure the build, from nothing if need be: what an earlier rawllama or environment left may not fit."""
+    command = ["cmake", "-G", "Ninja", "-S", project, "-B", folder, f"-DCMAKE_BUILD_TYPE={build_type}",
+               # What an earlier environment had is in CMake's cache, and may be gone: all paths are given anew.
+               f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DLLAMA_SOURCE={source()}",
+               f"-DRAWLLAMA_LIBRARIES={LIBRARIES}"]  # fmt: skip
+    try:
+        _run(name, command)
+    except BuildError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(folder)
+        _run(name, command)
 
 
 def _pinned() -> str:

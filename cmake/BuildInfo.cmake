@@ -1,5 +1,26 @@
 # What was built, as a summary in the log and as build.json in the package.
 
+# The instruction sets that every processor needs to run this build: what ggml-cpu is compiled for, unless it is a plugin.
+# Named as Linux names them, without underscores.
+function(rawllama_cpu_features result)
+    set(features "")
+    if(TARGET ggml-cpu AND "ggml-cpu" IN_LIST rawllama_libraries AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+        get_target_property(options ggml-cpu COMPILE_OPTIONS)
+        list(FILTER options INCLUDE REGEX "^-m")
+        separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS}")
+        execute_process(COMMAND "${CMAKE_CXX_COMPILER}" ${flags} ${options} -dM -E -x c++ /dev/null
+            OUTPUT_VARIABLE macros ERROR_QUIET)
+        string(REGEX MATCHALL "__(AVX[A-Z0-9_]*|AMX_[A-Z0-9]*|FMA|F16C|BMI2?|SSSE3|SSE4_[12])__ " macros "${macros}")
+        list(SORT macros)
+        string(REPLACE "_" "" features "${macros}")
+        string(REPLACE ";" "" features "${features}")
+        string(STRIP "${features}" features)
+        string(TOLOWER "${features}" features)
+        string(REGEX REPLACE "(^| )bmi( |$)" "\\1bmi1\\2" features "${features}")
+    endif()
+    set(${result} "${features}" PARENT_SCOPE)
+endfunction()
+
 function(rawllama_build_info path)
     set(switched_on "")
     get_cmake_property(variables CACHE_VARIABLES)
@@ -43,6 +64,8 @@ function(rawllama_build_info path)
     fact(commit "${LLAMA_BUILD_COMMIT}")
     fact(backends "${backends}")
     fact(ggml_options "${switched_on}")
+    rawllama_cpu_features(cpu_features)
+    fact(cpu_features "${cpu_features}")
     fact(build_type "${CMAKE_BUILD_TYPE}")
     fact(system "${CMAKE_SYSTEM_NAME} ${CMAKE_SYSTEM_PROCESSOR}")
     fact(compiler "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")

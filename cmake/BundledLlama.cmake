@@ -77,6 +77,16 @@ foreach(target IN LISTS rawllama_libraries rawllama_plugins)
     endif()
 endforeach()
 
+if(TARGET ggml-cuda AND UNIX AND NOT APPLE)
+    # CUDA's libraries as the packages nvidia-* bring them: site-packages/nvidia beside site-packages/rawllama.
+    set_property(TARGET ggml-cuda APPEND PROPERTY INSTALL_RPATH "$ORIGIN/../../nvidia/cu13/lib"
+        "$ORIGIN/../../nvidia/cublas/lib" "$ORIGIN/../../nvidia/cuda_runtime/lib")
+endif()
+if(TARGET ggml-blas AND UNIX)
+    # The package mkl puts its libraries into the environment's lib: site-packages/../..
+    set_property(TARGET ggml-blas APPEND PROPERTY INSTALL_RPATH "$ORIGIN/../../../..")
+endif()
+
 # ---- headers: the C ones, with those of the backends that are switched on
 
 set(rawllama_include "${llama_source}/include" "${llama_source}/ggml/include")

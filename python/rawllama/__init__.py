@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import log
 from .errors import (
     BorrowedError,
     ClosedError,
@@ -23,12 +22,13 @@ from .errors import (
     Interrupted,
     InvalidArgumentError,
     InvalidBatchError,
+    LibraryLoadError,
     LlamaError,
     ModelLoadError,
     NativeAssertError,
     TruncationWarning,
 )
-from .raw import INCLUDE, LIBRARIES, ffi, lib
+from .paths import INCLUDE, LIBRARIES
 
 if TYPE_CHECKING:
     from .adapter import LoraAdapter
@@ -63,6 +63,7 @@ __all__ = [
     "Interrupted",
     "InvalidArgumentError",
     "InvalidBatchError",
+    "LibraryLoadError",
     "LlamaError",
     "LoraAdapter",
     "Memory",
@@ -82,7 +83,13 @@ __all__ = [
     "view",
 ]
 
-log.start()
+try:
+    from . import log
+    from .raw import ffi, lib
+except LibraryLoadError:  # `rawllama doctor` must run; all else meets the error again when it asks for the library
+    pass
+else:
+    log.start()
 
 # numpy takes longer to import than all the rest: only what needs it loads it.
 _LAZY = {
@@ -98,6 +105,9 @@ _LAZY = {
     "ThreadPool": "threadpool",
     "TokenRows": "rows",
     "Vocab": "vocab",
+    "ffi": "raw",
+    "lib": "raw",
+    "log": "log",
     "pointer": "arrays",
     "quantize": "quantization",
     "view": "arrays",

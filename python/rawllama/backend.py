@@ -12,7 +12,8 @@ from typing import Any
 
 from ._params import enum_name, text
 from .errors import InvalidArgumentError
-from .raw import LIBRARIES, PACKAGE, ffi, lib
+from .paths import BUILD, LIBRARIES
+from .raw import ffi, lib
 
 _KIND = "GGML_BACKEND_DEVICE_TYPE_"
 # llama_print_system_info and the backends' features write to memory that all their callers share.
@@ -112,7 +113,7 @@ def build() -> dict[str, str]:
 
     Calls: llama_version, ggml_version, ggml_commit, llama_print_system_info
     """
-    facts: dict[str, str] = json.loads((PACKAGE / "build.json").read_text(encoding="utf-8"))
+    facts: dict[str, str] = json.loads(BUILD.read_text(encoding="utf-8"))
     with _mutex:
         # A llama.cpp of one's own may be older than some of these.
         for function in ("llama_version", "ggml_version", "ggml_commit", "llama_print_system_info"):

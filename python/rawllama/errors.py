@@ -4,6 +4,7 @@ LlamaError
 InvalidArgumentError (ValueError)   InvalidBatchError
 ClosedError (ValueError)            ConcurrentUseError, ForkedError (RuntimeError)   BorrowedError (BufferError)
 ModelLoadError (OSError)            ContextCreateError (RuntimeError)
+LibraryLoadError (ImportError)
 DecodeError (RuntimeError)          ContextFullError   DecodeAborted (InterruptedError)
 NativeAssertError                   ConvertError (ValueError)
 MissingExtraError (ImportError)     DownloadError (OSError)
@@ -13,8 +14,6 @@ Interrupted (KeyboardInterrupt), no LlamaError      TruncationWarning (UserWarni
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from . import log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +65,10 @@ class ForkedError(LlamaError, RuntimeError):
 
 class BorrowedError(LlamaError, BufferError):
     """A view of the object's memory is still lent out."""
+
+
+class LibraryLoadError(LlamaError, ImportError):
+    """libllama, or a library that it needs, does not load; the message holds the remedy."""
 
 
 class ModelLoadError(LlamaError, OSError):
@@ -130,6 +133,8 @@ Error = TypeVar("Error", bound=LlamaError)
 
 def failure(kind: type[Error], function: str, message: str, code: int | None = None) -> Error:
     """An exception with C's function, its code, and the library's own last lines."""
+    from . import log  # which needs the library; the exceptions do not
+
     lines = tuple(log.take_recent())
     error = kind(f"{message}: {'; '.join(lines)}" if lines else message)
     error.function, error.code, error.log = function, code, lines

@@ -14,12 +14,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import faults
+from .errors import LibraryLoadError
+from .paths import LIBRARIES
+
 if TYPE_CHECKING:
     from ._libllama import FFI, Lib
-
-PACKAGE = Path(__file__).parent
-LIBRARIES = PACKAGE / "lib"
-INCLUDE = PACKAGE / "include"
 
 
 # One name of each library. A foreign libllama may hide its ggml, or bring only ggml.
@@ -93,5 +93,23 @@ def _bind(plugins: list[Path]) -> list[object]:
     return bound
 
 
-ffi, lib = _load()
+def _open() -> tuple[FFI, Lib]:
+    """`_load`, or why not, and what to do.
+
+    Raises
+    ------
+    LibraryLoadError
+        The processor lacks instructions of this build, or a library is missing or does not fit.
+    """
+    if missing := faults.missing_instructions():
+        words = f"it was built for processors with {', '.join(missing)}, which this one has not got"
+        raise LibraryLoadError(f"libllama cannot run here: {words}: {faults.remedy('SIGILL')}")
+    try:
+        return _load()
+    except ImportError as error:
+        remedy = faults.remedy(str(error)) or "`rawllama doctor` looks further"
+        raise LibraryLoadError(f"libllama does not load: {error}: {remedy}") from error
+
+
+ffi, lib = _open()
 _start_backends()

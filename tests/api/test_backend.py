@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rawllama import LIBRARIES, InvalidArgumentError, LlamaError, backend, ffi, lib
-from rawllama.raw import PACKAGE
+from rawllama.paths import PACKAGE
 
 
 def names() -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rawllama import INCLUDE, LIBRARIES, backend
 from rawllama.errors import LlamaError
 from rawllama.hub import cache_folder
-from rawllama.raw import PACKAGE
+from rawllama.paths import PACKAGE
 
 #: llama.cpp's programs that can be built.
 EXAMPLES = ("llama-embedding", "llama-bench", "llama-batched-bench")

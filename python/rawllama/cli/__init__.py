@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 from logging.handlers import MemoryHandler
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rawllama import LlamaError, __version__
+from rawllama.errors import LlamaError
 
-from . import bench, embed, info
-
-_COMMANDS = (embed, bench, info)
+_COMMANDS = ("embed", "bench", "info", "doctor", "wheel")
+# These run where libllama does not load, and load no other.
+_WITHOUT_LIBRARY = ("doctor", "wheel")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,25 +30,28 @@ def main(argv: list[str] | None = None) -> int:
     """
     _occupy_closed_streams()
     _set_signals()
-    options = _parser().parse_args(argv)
-    held = _start_log(options.verbose)
+    held: MemoryHandler | None = None
     try:
+        options = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+        held = _start_log(options.verbose)
         return int(options.run(options))
     except (LlamaError, OSError, ValueError, ImportError, MemoryError) as error:
-        held.buffer.clear()  # an error of the library's has these lines in it
+        if held is not None:
+            held.buffer.clear()  # an error of the library's has these lines in it
         print(f"rawllama: {_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
     about = "llama.cpp's C API for Python, and embeddings on top."
     parser = argparse.ArgumentParser(prog="rawllama", description=about)
-    parser.add_argument("--version", action="version", version=f"rawllama {__version__}")
+    parser.add_argument("--version", action="version", version=f"rawllama {version('rawllama')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add_parser(commands)
+    alone = bool(argv) and argv[0] in _WITHOUT_LIBRARY
+    for command in _WITHOUT_LIBRARY if alone else _COMMANDS:
+        import_module(f".{command}", __name__).add_parser(commands)
     return parser
 
 

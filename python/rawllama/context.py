@@ -31,7 +31,7 @@ from .guard import caught, guarded
 from .memory import Memory
 from .raw import ffi, lib
 from .state import State
-from .threadpool import ThreadPool, require_threads
+from .threadpool import OwnThreads, ThreadPool, require_threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -198,7 +198,8 @@ class Context(Handle):
             most = 2**31 - 1 if model.has_encoder or not n_outputs_max else n_outputs_max
             limits = ffi.new("struct rawllama_limits *", [model.n_positions, model.n_embd_inp, model.n_pos, most])
             runner = lib.rawllama_runner_init(context, limits[0])
-            super().__init__(context, functools.partial(_free, runner), model)
+            self._own_threads = OwnThreads()
+            super().__init__(context, functools.partial(_free, runner, self._own_threads), model)
         self.model = model
         self._runner = runner
         self._outcome = ffi.new("struct rawllama_outcome *")
@@ -231,6 +232,7 @@ class Context(Handle):
         self.n_rs_seq: int = guarded.llama_n_rs_seq(context) if hasattr(lib, "llama_n_rs_seq") else 0
         #: The pooling in force: `none`, `mean`, `cls`, `last` or `rank`.
         self.pooling_type: str = enum_name("LLAMA_POOLING_TYPE_", guarded.llama_pooling_type(context))
+        self._own_threads.attach(context, _most_threads(context))
         self._set_flags()
         if self.pooling_type == "rank" and not self.model.has_scores:
             raise InvalidArgumentError(f"pooling_type: {self.model.description} has no layer that gives scores")
@@ -308,6 +310,8 @@ class Context(Handle):
             for count in both:
                 require_threads("n_threads", count)
             self._require_pools(self._pools, both, "n_threads")
+            if not self._pools:
+                self._own_threads.attach(context, max(both))
             guarded.llama_set_n_threads(context, *both)
 
     def attach_threadpool(self, pool: ThreadPool, pool_batch: ThreadPool | None = None) -> None:
@@ -326,7 +330,7 @@ class Context(Handle):
     def detach_threadpool(self) -> None:
         """Compute with threads of libllama's own again. Calls: llama_detach_threadpool."""
         with self._used as context:
-            guarded.llama_detach_threadpool(context)
+            self._own_threads.attach(context, _most_threads(context))
             self._hold_pools(())
 
     @staticmethod
@@ -757,9 +761,14 @@ class Context(Handle):
             guarded.llama_perf_context_reset(context)
 
 
-def _free(runner: Any, context: Any) -> None:
+def _free(runner: Any, threads: OwnThreads, context: Any) -> None:
     lib.llama_free(context)  # first: its abort callback is the runner's
     lib.rawllama_runner_free(runner)
+    threads.free()
+
+
+def _most_threads(context: Any) -> int:
+    return max(guarded.llama_n_threads(context), guarded.llama_n_threads_batch(context))
 
 
 def _or(value: int | None, default: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -10,3 +12,8 @@ LIBRARIES = PACKAGE / "lib"
 INCLUDE = PACKAGE / "include"
 #: How this copy was built.
 BUILD = PACKAGE / "build.json"
+
+
+def search_path() -> str:
+    """PATH with the programs of this environment first, whether or not it is activated."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

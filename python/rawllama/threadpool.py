@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 from ._handle import Handle
 from ._params import Name, enum_value, fill
 from .errors import ContextCreateError, InvalidArgumentError, failure
+from .guard import guarded
 from .raw import ffi, lib
+
+# Functions of the CPU backend, which is no library of ours where it is a plugin: it hands these out by name.
+_TYPES = {
+    "ggml_threadpool_new": "struct ggml_threadpool *(*)(struct ggml_threadpool_params *)",
+    "ggml_threadpool_free": "void (*)(struct ggml_threadpool *)",
+    "ggml_backend_get_features": "struct ggml_backend_feature *(*)(ggml_backend_reg_t)",
+}
 
 
 class ThreadPool(Handle):
@@ -56,20 +66,84 @@ class ThreadPool(Handle):
             if not 0 <= cpu < lib.GGML_MAX_N_THREADS:
                 raise InvalidArgumentError(f"cpus: {cpu} is not from 0 to {lib.GGML_MAX_N_THREADS - 1}")
             params.cpumask[cpu] = True
-        pool = lib.ggml_threadpool_new(params)
-        if not pool:
-            raise failure(ContextCreateError, "ggml_threadpool_new", "the threads could not be made")
-        super().__init__(pool, lib.ggml_threadpool_free)
+        super().__init__(_new(params), _function("ggml_threadpool_free"))
 
     def pause(self) -> None:
-        """Let the threads sleep until the next computation or `resume`. Calls: ggml_threadpool_pause."""
+        """Let the threads sleep until the next computation or `resume`. Calls: ggml_threadpool_pause.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The CPU backend is a plugin (`GGML_BACKEND_DL`), which does not offer this; `resume` neither.
+        """
         with self._used as pool:
-            lib.ggml_threadpool_pause(pool)
+            _function("ggml_threadpool_pause")(pool)
 
     def resume(self) -> None:
         """Wake the threads. Calls: ggml_threadpool_resume."""
         with self._used as pool:
-            lib.ggml_threadpool_resume(pool)
+            _function("ggml_threadpool_resume")(pool)
+
+
+class OwnThreads:
+    """Threads of one context, in a build without OpenMP: ggml would make new ones for each computation."""
+
+    def __init__(self) -> None:
+        self._pool = ffi.NULL
+        self._size = 0
+
+    def attach(self, context: Any, n_threads: int) -> None:
+        """Have the context compute with at least so many, where that matters. Calls: llama_attach_threadpool."""
+        if n_threads > max(self._size, 1) and not _has_openmp():
+            pool = _new(ffi.new("struct ggml_threadpool_params *", lib.ggml_threadpool_params_default(n_threads)))
+            guarded.llama_attach_threadpool(context, pool, pool)
+            self.free()
+            self._pool, self._size = pool, n_threads
+        elif self._pool:
+            guarded.llama_attach_threadpool(context, self._pool, self._pool)
+        else:
+            guarded.llama_detach_threadpool(context)
+
+    def free(self) -> None:
+        """End them; the context must be gone, or have others. Calls: ggml_threadpool_free."""
+        if self._pool:
+            _function("ggml_threadpool_free")(self._pool)
+        self._pool, self._size = ffi.NULL, 0
+
+
+def _new(params: Any) -> Any:
+    pool = _function("ggml_threadpool_new")(params)
+    if not pool:
+        raise failure(ContextCreateError, "ggml_threadpool_new", "the threads could not be made")
+    return pool
+
+
+@cache
+def _function(name: str) -> Callable[..., Any]:
+    """A function of the CPU backend."""
+    if hasattr(lib, name):
+        function: Callable[..., Any] = getattr(lib, name)
+        return function
+    address = lib.ggml_backend_reg_get_proc_address(_registry(), name.encode()) if name in _TYPES else ffi.NULL
+    if not address:
+        raise InvalidArgumentError(f"{name}: the CPU backend of this build is a plugin, which does not offer it")
+    function = ffi.cast(_TYPES[name], address)
+    return function
+
+
+@cache
+def _has_openmp() -> bool:
+    """Whether OpenMP's threads compute, which stay from one computation to the next."""
+    feature = _function("ggml_backend_get_features")(_registry())
+    while feature.name:
+        if ffi.string(feature.name) == b"OPENMP":
+            return True
+        feature += 1
+    return False
+
+
+def _registry() -> Any:
+    return lib.ggml_backend_reg_by_name(b"CPU")
 
 
 # So many threads were seen to start.

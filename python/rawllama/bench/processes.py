@@ -45,8 +45,8 @@ class Spec:
         Type of the weights of a named model.
     against
         The side that it is compared with; "" for none.
-    here
-        Whether it runs in this environment rather than in the peers'.
+    here, elsewhere
+        Whether it runs in this environment only, or in the peers' only, rather than in the first that has what it needs.
     latency
         Whether one query can be timed.
     only_named
@@ -62,6 +62,7 @@ class Spec:
     outtype: Any = "f32"
     against: str = "rawllama"
     here: bool = False
+    elsewhere: bool = False
     latency: bool = True
     only_named: bool = False
     program: str = ""
@@ -71,6 +72,7 @@ OURS = Spec("rawllama", "ours", against="", here=True)
 SPECS = (
     OURS,
     Spec("rawllama q8_0", "ours", outtype="q8_0", against="", here=True, only_named=True),
+    Spec("rawllama, another build", "ours", elsewhere=True),
     # As the C loop, which cannot have rawllama's kernels: what the Embedder adds to the same computation.
     Spec("rawllama, ggml's kernels", "ours", "ggml", here=True),
     Spec("C loop", "c_loop", against="rawllama, ggml's kernels", here=True),
@@ -168,8 +170,8 @@ def start(spec: Spec, pythons: Sequence[str], model: str, threads: int) -> Proce
     Missing
         None has.
     """
-    words = []
-    for python in [sys.executable] if spec.here else [*pythons, sys.executable]:
+    words = [] if pythons or not spec.elsewhere else ["--pythons names no environment"]
+    for python in [*([] if spec.here else pythons), *([] if spec.elsewhere else [sys.executable])]:
         try:
             return Process(spec, python, model, threads)
         except (Missing, programs.BuildError) as error:

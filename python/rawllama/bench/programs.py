@@ -17,7 +17,7 @@ from pathlib import Path
 from rawllama import INCLUDE, LIBRARIES, backend
 from rawllama.errors import LlamaError
 from rawllama.hub import cache_folder
-from rawllama.paths import PACKAGE
+from rawllama.paths import PACKAGE, search_path
 
 #: llama.cpp's programs that can be built.
 EXAMPLES = ("llama-embedding", "llama-bench", "llama-batched-bench")
@@ -110,13 +110,8 @@ def _pinned() -> str:
     return commit
 
 
-def _path() -> str:
-    """The tools of this environment first, whether or not it is activated."""
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-
 def _tool(name: str) -> str:
-    if found := shutil.which(name, path=_path()):
+    if found := shutil.which(name, path=search_path()):
         return found
     remedy = "set CC" if name == os.environ.get("CC", "cc") else "pip install 'rawllama[bench]'"
     raise BuildError(f"{name} is not there to build C programs with: {remedy}")
@@ -125,7 +120,7 @@ def _tool(name: str) -> str:
 def _run(name: str, command: Sequence[object]) -> None:
     tool = str(command[0])
     words = [tool if Path(tool).is_absolute() else _tool(tool), *map(str, command[1:])]
-    done = subprocess.run(words, env={**os.environ, "PATH": _path()}, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, env={**os.environ, "PATH": search_path()}, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-20:])
         raise BuildError(f"{name} could not be built; {Path(words[0]).name} says:\n{said}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rawllama.errors import LlamaError, MissingExtraError
+from rawllama.paths import search_path
 
 from .variant import Variant
 
@@ -60,8 +61,7 @@ def _run(command: list[str], log: Path, environment: Mapping[str, str]) -> int:
         from tqdm import tqdm
     except ImportError as error:
         raise MissingExtraError("rawllama wheel needs more packages: pip install 'rawllama[wheel]'") from error
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # this environment's cmake, if any
-    merged = {**os.environ, "PATH": path, **environment}
+    merged = {**os.environ, "PATH": search_path(), **environment}
     with (
         log.open("w", encoding="utf-8") as file,
         tqdm(desc="building", unit=" files", disable=None, leave=False) as bar,

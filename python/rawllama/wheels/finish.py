@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rawllama.paths import search_path
 
 from .build import BuildError
 
@@ -138,7 +141,8 @@ def _glibc(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[int, int]]:
 
 
 def _tool(arguments: Sequence[str]) -> None:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PATH": search_path()}  # auditwheel looks for patchelf
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         name = " ".join(arguments[1:3])
         said = f"{done.stdout}\n{done.stderr}".strip()

@@ -90,25 +90,27 @@ class OwnThreads:
 
     def __init__(self) -> None:
         self._pool = ffi.NULL
-        self._size = 0
 
     def attach(self, context: Any, n_threads: int) -> None:
-        """Have the context compute with at least so many, where that matters. Calls: llama_attach_threadpool."""
-        if n_threads > max(self._size, 1) and not _has_openmp():
-            pool = _new(ffi.new("struct ggml_threadpool_params *", lib.ggml_threadpool_params_default(n_threads)))
+        """Have the context compute with so many, where that matters: threads without work would wait for it in vain.
+
+        Calls: llama_attach_threadpool, llama_detach_threadpool
+        """
+        pool = ffi.NULL
+        if n_threads > 1 and not _has_openmp():
+            params = lib.ggml_threadpool_params_default(n_threads)
+            pool = _new(ffi.new("struct ggml_threadpool_params *", params))
             guarded.llama_attach_threadpool(context, pool, pool)
-            self.free()
-            self._pool, self._size = pool, n_threads
-        elif self._pool:
-            guarded.llama_attach_threadpool(context, self._pool, self._pool)
         else:
             guarded.llama_detach_threadpool(context)
+        self.free()
+        self._pool = pool
 
     def free(self) -> None:
         """End them; the context must be gone, or have others. Calls: ggml_threadpool_free."""
         if self._pool:
             _function("ggml_threadpool_free")(self._pool)
-        self._pool, self._size = ffi.NULL, 0
+        self._pool = ffi.NULL
 
 
 def _new(params: Any) -> Any:

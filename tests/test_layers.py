@@ -22,5 +22,20 @@ def test_no_module_imports_one_above_it() -> None:
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files.items()}
     below = {name: set(imported(tree, set(files))) for name, tree in trees.items()}
     order = list(TopologicalSorter(below).static_order())  # raises CycleError
-    assert order.index("errors") < order.index("raw") < order.index("_handle") < order.index("model")
+    assert order.index("errors") < order.index("raw") < order.index("model")
+    assert order.index("errors") < order.index("_handle") < order.index("model")
     assert order.index("model") < order.index("context") < order.index("embedder")
+
+
+def test_what_looks_for_faults_needs_no_library() -> None:
+    """`rawllama doctor` and `rawllama wheel` run where libllama does not load."""
+    trees = [
+        ast.parse(path.read_text(encoding="utf-8"))
+        for path in (*PACKAGE.glob("doctor/*.py"), *PACKAGE.glob("wheels/*.py"))
+    ]
+    found = {
+        node.module for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0
+    }
+    assert {name for name in found if name and name.startswith("rawllama")} <= {
+        "rawllama", "rawllama.errors", "rawllama.paths", "rawllama.doctor.tools",
+    }  # fmt: skip

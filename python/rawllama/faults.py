@@ -31,18 +31,18 @@ _REMEDIES = (
     (r"libcudart\.so\.(\d+)", r"CUDA's runtime is missing: pip install {cuda_runtime}"),
     (r"libcublas(?:Lt)?\.so\.(\d+)", r"cuBLAS is missing: pip install {cublas}"),
     (r"libvulkan\.so", "Vulkan's loader is missing (Debian, Ubuntu: apt-get install libvulkan1)"),
-    (r"lib(?:amdhip64|hipblas|rocblas)\.so", "ROCm is missing: install rocm-hip-runtime and hipblas, or set LD_LIBRARY_PATH "
-     "to ROCm's lib folder"),
+    (r"lib(?:amdhip64|hipblas|rocblas)\.so", "ROCm is missing: install rocm-hip-runtime and hipblas, or set "
+     "LD_LIBRARY_PATH to ROCm's lib folder"),
     (r"libsycl\.so", "Intel's oneAPI runtime is missing: source its setvars.sh, or pip install intel-sycl-rt"),
     (r"libmkl_\w+\.so", "Intel's MKL is missing: pip install mkl"),
     (r"libopenblas\w*\.so", "OpenBLAS is missing (Debian, Ubuntu: apt-get install libopenblas0-openmp)"),
-    (r"libgomp\.so", "OpenMP's runtime is missing (Debian, Ubuntu: apt-get install libgomp1; Fedora: dnf install libgomp)"),
+    (r"libgomp\.so", "OpenMP's runtime is missing (Debian, Ubuntu: apt-get install libgomp1)"),
     (r"undefined symbol|symbol not found", "the package's libraries are of different builds: "
      "pip install --force-reinstall --no-deps rawllama"),
-    (r"SIGILL", "this build uses instructions that the processor has not got. Install the portable wheel, or build here, "
-     "with a C++ compiler: pip install --no-binary rawllama rawllama"),
+    (r"SIGILL", "install the portable wheel, which uses what the processor has, or build here, with a C++ compiler: "
+     "pip install --no-binary rawllama rawllama"),
     (r"No module named 'rawllama\._libllama'|librawllama-[\w-]+\.so: cannot open", "the installation is incomplete: "
-     "pip install --force-reinstall --no-deps rawllama; where rawllama's own source tree is the current folder, leave it"),
+     "pip install --force-reinstall --no-deps rawllama"),
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def missing_instructions() -> tuple[str, ...]:
 
 
 def instructions() -> frozenset[str]:
-    """The instruction sets of this machine's processor, as Linux tells; without underscores, e.g. `avx512f`, `sse42`."""
+    """The processor's instruction sets, as Linux tells; without underscores, e.g. `avx512f`, `sse42`."""
     with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
         if found := re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE):
@@ -80,7 +80,9 @@ def instructions() -> frozenset[str]:
 
 
 def _fill(text: str, version: str) -> str:
-    suffix = "" if version.isdigit() and int(version) >= 13 else f"-cu{version}"  # NVIDIA's packages lost it with CUDA 13
+    suffix = (
+        "" if version.isdigit() and int(version) >= 13 else f"-cu{version}"
+    )  # NVIDIA's packages lost it with CUDA 13
     return text.format(
         glibc=" ".join(platform.libc_ver()).strip() or "another one",
         cuda_runtime=f"nvidia-cuda-runtime{suffix or '==13.*'}",

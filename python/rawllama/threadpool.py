@@ -123,13 +123,12 @@ def _new(params: Any) -> Any:
 @cache
 def _function(name: str) -> Callable[..., Any]:
     """A function of the CPU backend."""
-    if hasattr(lib, name):
-        function: Callable[..., Any] = getattr(lib, name)
-        return function
-    address = lib.ggml_backend_reg_get_proc_address(_registry(), name.encode()) if name in _TYPES else ffi.NULL
-    if not address:
+    function: Callable[..., Any] | None = getattr(lib, name, None)
+    if function is None and name in _TYPES:
+        address = lib.ggml_backend_reg_get_proc_address(_registry(), name.encode())
+        function = ffi.cast(_TYPES[name], address) if address else None
+    if function is None:
         raise InvalidArgumentError(f"{name}: the CPU backend of this build is a plugin, which does not offer it")
-    function = ffi.cast(_TYPES[name], address)
     return function
 
 

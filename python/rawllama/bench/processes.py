@@ -46,7 +46,7 @@ class Spec:
     against
         The side that it is compared with; "" for none.
     here, elsewhere
-        Whether it runs in this environment only, or in the peers' only, rather than in the first that has what it needs.
+        Whether it runs in this environment only, or in the peers' only, not in the first that has what it needs.
     latency
         Whether one query can be timed.
     only_named

@@ -7,9 +7,9 @@ import logging
 import os
 import signal
 import sys
-from logging.handlers import MemoryHandler
 from importlib import import_module
 from importlib.metadata import version
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 

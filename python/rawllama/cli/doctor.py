@@ -31,8 +31,9 @@ def _report(found: Examination) -> Iterator[str]:
     yield "this machine"
     yield f"    processor: {processor.name}, {processor.cores} cores{', ' + processor.level if processor.level else ''}"
     for gpu in found.gpus:
-        facts = [gpu.arch and f"arch {gpu.arch}", gpu.driver and f"driver {gpu.driver}", gpu.cuda and f"CUDA {gpu.cuda}"]
-        yield f"    GPU: {', '.join([gpu.name, *filter(None, facts)])}"
+        facts = {"arch": gpu.arch, "driver": gpu.driver, "CUDA": gpu.cuda}
+        words = [f"{name} {fact}" for name, fact in facts.items() if fact]
+        yield f"    GPU: {', '.join([gpu.name, *words])}"
     if not found.gpus:
         yield "    GPU: none"
     for tool in found.tools:

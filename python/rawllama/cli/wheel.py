@@ -18,26 +18,49 @@ from rawllama.wheels.finish import contents, finish
 from rawllama.wheels.trial import trial
 from rawllama.wheels.variant import BACKENDS, BLAS, LEVELS, Variant
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--backend": {"choices": BACKENDS, "default": "cpu", "help": "beside the CPU (default: none)"},
+    "--arch": {
+        "default": "",
+        "metavar": "A",
+        "help": "the GPU's: 90 or 86;89 for CUDA, gfx1100 for HIP, native for the one that is here; without it, all "
+        "that ggml knows",
+    },
+    "--cpu": {
+        "metavar": "C",
+        "help": f"native, portable (picks at run time), {', '.join(LEVELS)}, or armv8.2-a+dotprod and so on (default: "
+        "native; beside CUDA, Vulkan, HIP and SYCL: portable)",
+    },
+    "--blas": {"choices": BLAS, "default": "", "help": "a BLAS library beside the CPU's own kernels"},
+    "--toolkit": {
+        "metavar": "T",
+        "help": "CUDA's: pypi=13.0 takes NVIDIA's packages (default: the installed one)",
+    },
+    "-D": {
+        "dest": "defines",
+        "action": "append",
+        "default": [],
+        "metavar": "NAME=VALUE",
+        "help": "an option of CMake",
+    },
+    "--source": {
+        "metavar": "S",
+        "help": "rawllama's source: a clone, or its .tar.gz (default: the current folder, if it is one, else this "
+        "version's from PyPI)",
+    },
+    "-o --output": {"type": Path, "default": Path("dist"), "help": "folder of the wheel (default: dist)"},
+    "--dry-run": {"action": "store_true", "help": "print what would be called, and build nothing"},
+    "--no-trial": {"action": "store_true", "help": "do not install and run the new wheel"},
+}
+
 
 def add_parser(commands: Any) -> None:
     """Say what the command takes."""
     text = "build a wheel for one GPU, one processor, or every processor"
     about = "`rawllama doctor` says which one fits this machine best."
     parser: argparse.ArgumentParser = commands.add_parser("wheel", help=text, description=about)
-    parser.add_argument("--backend", choices=BACKENDS, default="cpu", help="beside the CPU (default: none)")
-    parser.add_argument("--arch", default="", metavar="A", help="the GPU's: 90 or 86;89 for CUDA, gfx1100 for HIP, "
-                        "native for the one that is here; without it, all that ggml knows")  # fmt: skip
-    parser.add_argument("--cpu", metavar="C", help=f"native, portable (picks at run time), {', '.join(LEVELS)}, or "
-                        "armv8.2-a+dotprod and so on (default: native; beside CUDA, Vulkan, HIP and SYCL: portable)")  # fmt: skip
-    parser.add_argument("--blas", choices=BLAS, default="", help="a BLAS library beside the CPU's own kernels")
-    parser.add_argument("--toolkit", metavar="T", help="CUDA's: pypi=13.0 takes NVIDIA's packages (default: the "
-                        "installed one)")  # fmt: skip
-    parser.add_argument("-D", dest="defines", action="append", default=[], metavar="NAME=VALUE", help="an option of CMake")
-    parser.add_argument("--source", metavar="S", help="rawllama's source: a clone, or its .tar.gz (default: the current "
-                        "folder, if it is one, else this version's from PyPI)")  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, default=Path("dist"), help="folder of the wheel (default: dist)")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be called, and build nothing")
-    parser.add_argument("--no-trial", action="store_true", help="do not install and run the new wheel")
+    for name, how in _OPTIONS.items():
+        parser.add_argument(*name.split(), **how)
     parser.set_defaults(run=run, verbose=False)
 
 
@@ -76,8 +99,8 @@ def _toolkit(options: argparse.Namespace, cache: Path) -> toolkit.Toolkit | None
     found = toolkit.installed()
     if found is None:
         raise InvalidArgumentError(
-            "backend: no CUDA toolkit is here. Install one, then put nvcc on PATH or set CUDACXX to its full name; or let "
-            "NVIDIA's packages from PyPI compile: --toolkit pypi=13.0"
+            "backend: no CUDA toolkit is here. Install one, then put nvcc on PATH or set CUDACXX to its full name; or "
+            "let NVIDIA's packages from PyPI compile: --toolkit pypi=13.0"
         )
     return found
 
@@ -105,8 +128,8 @@ def _native_arch(backend: str) -> str:
     gpus = sorted({gpu.arch for gpu in found[backend]()})
     if not gpus:
         raise InvalidArgumentError(
-            "arch: native, and no GPU answers here; name its architecture, e.g. --arch 90 for H100, 89 for RTX 40, 86 for "
-            "RTX 30, 80 for A100, or gfx1100 for Radeon RX 7900"
+            "arch: native, and no GPU answers here; name its architecture, e.g. --arch 90 for H100, 89 for RTX 40, 86 "
+            "for RTX 30, 80 for A100, or gfx1100 for Radeon RX 7900"
         )
     return ";".join(gpus)
 

@@ -39,7 +39,8 @@ def best(gpus: Sequence[Gpu], processor: Processor, tools: Sequence[Tool]) -> Ad
             return Advice("rawllama wheel --backend metal", f"for Metal on {processor.name}", needs)
         if gpu.vendor == "AMD" and gpu.driver:
             missing = "" if "hipconfig" in have else "ROCm's HIP SDK"
-            return Advice(f"rawllama wheel --backend hip --arch {gpu.arch}", f"for {gpu.name} ({gpu.arch})", missing or needs)
+            command = f"rawllama wheel --backend hip --arch {gpu.arch}"
+            return Advice(command, f"for {gpu.name} ({gpu.arch})", missing or needs)
         if gpu.vendor == "Intel":
             missing = "" if "glslc" in have else "Vulkan's SDK (Debian, Ubuntu: libvulkan-dev glslc spirv-headers)"
             return Advice("rawllama wheel --backend vulkan", f"for the {gpu.name}", missing or needs)

@@ -101,9 +101,9 @@ def _idle(gpus: tuple[machine.Gpu, ...], backends: list[str], devices: list[dict
     for gpu in gpus:
         fitting = [name for name in _BACKENDS[gpu.vendor] if name in backends]
         if not gpu.driver and gpu.vendor == "NVIDIA":
-            remedy = "install NVIDIA's driver (Debian, Ubuntu: apt-get install nvidia-driver), then `nvidia-smi` names the GPU"
+            remedy = "install NVIDIA's driver (Debian, Ubuntu: apt-get install nvidia-driver); then nvidia-smi names it"
             yield Fault(f"{gpu.name}: no driver answers", remedy)
         elif not fitting:
             yield Fault(f"{gpu.name}: this build has no backend for it", "build one that has: see the advice")
         else:
-            yield Fault(f"{gpu.name}: the backend {fitting[0]} finds no device", "see the libraries above, and its driver")
+            yield Fault(f"{gpu.name}: the backend {fitting[0]} finds no device", "see the libraries, and its driver")

@@ -1,4 +1,4 @@
-"""This copy of rawllama: how it was built, and whether each of its libraries loads, tried in child processes."""
+"""The installed rawllama: how it was built, and whether each of its libraries loads, tried in child processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from rawllama.paths import BUILD, LIBRARIES, PACKAGE
 
 _SECONDS = 120
 # As the module is opened: with all its symbols bound at once, so that none is found missing later.
-_LOAD = "import ctypes, os, sys; ctypes.CDLL(sys.argv[1], mode=getattr(os, 'RTLD_NOW', 2) | getattr(os, 'RTLD_LOCAL', 0))"
+_LOAD = (
+    "import ctypes, os, sys; ctypes.CDLL(sys.argv[1], mode=getattr(os, 'RTLD_NOW', 2) | getattr(os, 'RTLD_LOCAL', 0))"
+)
 _DEVICES = """
 import json
 from rawllama import backend
@@ -69,7 +71,7 @@ def devices() -> tuple[list[dict[str, Any]], str]:
         with suppress(ValueError, IndexError):
             found: list[dict[str, Any]] = json.loads(out.splitlines()[-1])
             return found, ""
-    return [], status if status.startswith("SIG") else (err.strip().splitlines() or [status])[-1]
+    return [], _words(status, err)
 
 
 def _try(path: Path) -> Library:
@@ -77,9 +79,13 @@ def _try(path: Path) -> Library:
     status, _, err = _child(_LOAD, str(path))
     if not status:
         return Library(path, plugin)
-    said = status if status.startswith("SIG") else (err.strip().splitlines() or [status])[-1]
-    fault = said.removeprefix("OSError: ")
+    fault = _words(status, err).removeprefix("OSError: ")
     return Library(path, plugin, fault, faults.remedy(fault))
+
+
+def _words(status: str, err: str) -> str:
+    """Why a child process failed: its last line, or the signal that ended it."""
+    return status if status.startswith("SIG") else (err.strip().splitlines() or [status])[-1]
 
 
 def _child(code: str, *arguments: str) -> tuple[str, str, str]:

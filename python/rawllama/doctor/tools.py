@@ -54,7 +54,8 @@ def find_nvcc() -> Path | None:
 
 def tools() -> tuple[Tool, ...]:
     """Those that building rawllama may need."""
-    compiler = os.environ.get("CXX") or next((name for name in ("c++", "g++", "clang++", "cl") if shutil.which(name)), "c++")
+    compilers = filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++", "cl"))
+    compiler = next(filter(shutil.which, compilers), "c++")
     return (
         _tool(compiler, "the C++ compiler, for every build", r"(\d+\.\d+[.\d]*)"),
         _tool("nvcc", "CUDA's compiler, for NVIDIA GPUs", r"release (\d+\.\d+)", find_nvcc()),

@@ -63,7 +63,7 @@ def _run(command: list[str], log: Path, environment: Mapping[str, str]) -> int:
         raise MissingExtraError("rawllama wheel needs more packages: pip install 'rawllama[wheel]'") from error
     merged = {**os.environ, "PATH": search_path(), **environment}
     with (
-        log.open("w", encoding="utf-8") as file,
+        log.open("w", buffering=1, encoding="utf-8") as file,
         tqdm(desc="building", unit=" files", disable=None, leave=False) as bar,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                          env=merged) as process,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -49,7 +48,7 @@ class Toolkit:
 
     @property
     def definitions(self) -> tuple[tuple[str, str], ...]:
-        """Options that it needs. NVIDIA's packages have no libcuda to link with, which only ggml's virtual memory needs."""
+        """Options that it needs: NVIDIA's packages have no libcuda to link with, which ggml's virtual memory needs."""
         return () if self.root is None else (("GGML_CUDA_NO_VMM", "ON"),)
 
     def require(self, arch: str) -> None:
@@ -60,7 +59,8 @@ class Toolkit:
                 which = "a newer toolkit is needed" if int(one) > newest else "an older toolkit is needed, CUDA 12"
                 known = ", ".join(self.architectures)
                 raise InvalidArgumentError(
-                    f"arch: the CUDA toolkit {self.version} ({self.nvcc}) does not compile for {one}, only for {known}: "
+                    f"arch: the CUDA toolkit {self.version} ({self.nvcc}) does not compile for {one}, only for "
+                    f"{known}: "
                     f"{which}, or another --arch"
                 )
 
@@ -99,7 +99,8 @@ def from_pypi(version: str, cache: Path) -> Toolkit:
 
 def _install(folder: Path, requirements: Sequence[str]) -> None:
     venv.create(folder, clear=True, with_pip=False)
-    command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--no-deps", *requirements]
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    command = [*pip, "install", "--no-deps", *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DownloadError(f"toolkit: pip could not bring {', '.join(requirements)}:\n{done.stderr.strip()[-2000:]}")
@@ -120,4 +121,4 @@ def _describe(nvcc: Path, root: Path | None = None) -> Toolkit | None:
     if said is None:
         return None
     known = re.findall(r"compute_(\d+)", "\n".join(lines([str(nvcc), "--list-gpu-arch"])))
-    return Toolkit(Path(os.path.abspath(nvcc)), said[1], tuple(dict.fromkeys(known)), root)
+    return Toolkit(nvcc.absolute(), said[1], tuple(dict.fromkeys(known)), root)

@@ -65,7 +65,8 @@ class Variant:
             known = ", ".join(("native", "portable", *LEVELS))
             raise InvalidArgumentError(f"cpu: {self.cpu!r} is none of {known}, nor like armv8.2-a+dotprod")
         if self.arch and self.backend not in _ARCHITECTURES:
-            raise InvalidArgumentError(f"arch: the backend {self.backend} is built for no single architecture; leave it out")
+            words = f"the backend {self.backend} is built for no single architecture; leave it out"
+            raise InvalidArgumentError(f"arch: {words}")
 
     @property
     def is_loaded_at_run_time(self) -> bool:
@@ -100,7 +101,8 @@ class Variant:
     @property
     def label(self) -> str:
         """The local version, e.g. `cu130.sm90`; empty for the portable CPU wheel, which is the plain one."""
-        parts = [] if self.backend == "cpu" else [f"cu{self.toolkit.replace('.', '')}" if self.toolkit else self.backend]
+        backend = f"cu{self.toolkit.replace('.', '')}" if self.toolkit else self.backend
+        parts = [] if self.backend == "cpu" else [backend]
         prefix = "sm" if self.backend == "cuda" else ""
         parts += [f"{prefix}{one}" for one in re.split(r"[;,]", self.arch) if one]
         parts += [self.blas] if self.blas else []

@@ -328,7 +328,7 @@ class Context(Handle):
             self._hold_pools(tuple(dict.fromkeys(pools)))
 
     def detach_threadpool(self) -> None:
-        """Compute with threads of libllama's own again. Calls: llama_detach_threadpool."""
+        """Compute with the context's own threads again, which are OpenMP's where the build has that."""
         with self._used as context:
             self._own_threads.attach(context, _most_threads(context))
             self._hold_pools(())

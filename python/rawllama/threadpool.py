@@ -94,7 +94,8 @@ class OwnThreads:
     def attach(self, context: Any, n_threads: int) -> None:
         """Have the context compute with so many, where that matters: threads without work would wait for it in vain.
 
-        Calls: llama_attach_threadpool, llama_detach_threadpool
+        Calls: ggml_threadpool_params_default, ggml_threadpool_new, llama_attach_threadpool, llama_detach_threadpool,
+        ggml_backend_reg_by_name, ggml_backend_reg_get_proc_address
         """
         pool = ffi.NULL
         if n_threads > 1 and not _has_openmp():

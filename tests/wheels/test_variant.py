@@ -74,7 +74,7 @@ def test_requirements() -> None:
         "nvidia-cuda-runtime-cu12>=12.4,<13",
         "nvidia-cublas-cu12>=12.4,<13",
     )
-    assert Variant(blas="mkl").requirements == ("mkl",)
+    assert Variant(blas="mkl", blas_requirement="mkl>=2026,<2027").requirements == ("mkl>=2026,<2027",)
     assert Variant().requirements == ()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from rawllama.doctor import machine
 from rawllama.errors import InvalidArgumentError
-from rawllama.wheels import source, toolkit
+from rawllama.wheels import mkl, source, toolkit
 from rawllama.wheels.build import build
 from rawllama.wheels.finish import contents, finish
 from rawllama.wheels.trial import trial
@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
 
     tree = source.find(options.source, version("rawllama").partition("+")[0], cache_folder() / "sources")
     tools = _toolkit(options, cache_folder())
-    variant = _variant(options, tools)
+    library = mkl.find(cache_folder()) if options.blas == "mkl" else None
+    variant = _variant(options, tools, library)
     environment = tools.environment if tools else {}
     variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     print(" ".join([*variables, variant.pip_line(str(tree))]))
@@ -105,7 +106,7 @@ def _toolkit(options: argparse.Namespace, cache: Path) -> toolkit.Toolkit | None
     return found
 
 
-def _variant(options: argparse.Namespace, tools: toolkit.Toolkit | None) -> Variant:
+def _variant(options: argparse.Namespace, tools: toolkit.Toolkit | None, library: mkl.Mkl | None) -> Variant:
     defines = []
     for define in options.defines:
         name, equals, value = define.partition("=")
@@ -114,11 +115,18 @@ def _variant(options: argparse.Namespace, tools: toolkit.Toolkit | None) -> Vari
         defines.append((name, value))
     arch = _native_arch(options.backend) if options.arch == "native" else options.arch
     has_driver = options.backend in ("cuda", "vulkan", "hip", "sycl")
-    cpu = options.cpu or ("portable" if has_driver else "native")
-    if tools is None:
-        return Variant(options.backend, arch, cpu, options.blas, tuple(defines))
-    tools.require(arch)
-    return Variant(options.backend, arch, cpu, options.blas, tuple(defines), tools.version, tools.definitions)
+    if tools is not None:
+        tools.require(arch)
+    return Variant(
+        options.backend,
+        arch,
+        options.cpu or ("portable" if has_driver else "native"),
+        options.blas,
+        tuple(defines),
+        toolkit=tools.version if tools else "",
+        toolkit_defines=(*(tools.definitions if tools else ()), *(library.definitions if library else ())),
+        blas_requirement=library.requirement if library else "",
+    )
 
 
 def _native_arch(backend: str) -> str:
@@ -154,4 +162,6 @@ def _try(wheel: Path) -> None:
 
     found = trial(wheel, Path(resolve("minilm")))
     print(f"    tried in a new environment: {'; '.join(found.devices)}")
+    for fault in found.faults:
+        print(f"    what is not right there: {fault}")
     print(f"    cosines of its vectors: {found.alike:.3f} alike, {found.unlike:.3f} not alike")

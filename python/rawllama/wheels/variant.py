@@ -53,8 +53,10 @@ class Variant:
     blas: str = ""
     defines: tuple[tuple[str, str], ...] = ()
     toolkit: str = ""
-    #: More options of CMake that the toolkit needs; they change nothing that a name should tell.
+    #: More options of CMake that a toolkit or library needs; they change nothing that a name should tell.
     toolkit_defines: tuple[tuple[str, str], ...] = ()
+    #: The package that brings the BLAS library's files.
+    blas_requirement: str = ""
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -90,9 +92,9 @@ class Variant:
         if self.cpu == "native":
             return {"GGML_NATIVE": "ON"}
         if self.cpu == "portable":
-            # Without OpenMP there is no libgomp to carry, nor a second one beside another package's.
-            off = {"GGML_NATIVE": "OFF", "GGML_OPENMP": "OFF"}
-            return {**off, "GGML_BACKEND_DL": "ON", "GGML_CPU_ALL_VARIANTS": "ON"}
+            # Without OpenMP there is no libgomp to carry, nor a second one in the process. BLAS needs it anyway.
+            openmp = {} if self.blas else {"GGML_OPENMP": "OFF"}
+            return {"GGML_NATIVE": "OFF", **openmp, "GGML_BACKEND_DL": "ON", "GGML_CPU_ALL_VARIANTS": "ON"}
         if self.cpu in LEVELS:
             switches = {f"GGML_{name}": "ON" if name in LEVELS[self.cpu] else "OFF" for name in _SWITCHES}
             return {"GGML_NATIVE": "OFF", **switches}
@@ -126,7 +128,7 @@ class Variant:
                 f"nvidia-cuda-runtime{suffix}>={major}.{minor},<{int(major) + 1}",
                 f"nvidia-cublas{suffix}>={major}.{minor},<{int(major) + 1}",
             ]
-        return (*found, *(["mkl"] if self.blas == "mkl" else []))
+        return (*found, *filter(None, [self.blas_requirement]))
 
     def pip_line(self, source: str) -> str:
         """What builds the same without this program, but for the local version, the requirements and the repair."""

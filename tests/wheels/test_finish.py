@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -84,6 +85,26 @@ def test_a_finished_wheel_keeps_its_promise(tmp_path: Path) -> None:
     assert need <= promised
     names = [Path(name).name.split("-")[0] for name in zipfile.ZipFile(wheel).namelist() if ".so" in name]
     assert len([name for name in names if name.startswith("libggml")]) == len(contents(wheel).plugins), "no copies"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="auditwheel")
+def test_the_folders_of_other_packages_are_still_looked_in(tmp_path: Path) -> None:
+    """auditwheel forgets them in a library that needs one of the system's, which it copies."""
+    (tmp_path / "g.c").write_text("#include <omp.h>\nint g(void) { return omp_get_max_threads(); }\n")
+    library, outside = tmp_path / "libggml-cuda.so", "$ORIGIN/../../nvidia/cu13/lib"
+    command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-fopenmp", f"-Wl,-rpath,$ORIGIN:{outside}"]
+    subprocess.run([*command, "-o", library, tmp_path / "g.c"], check=True)
+    (tmp_path / "out").mkdir()
+    wheel = finish(make_wheel(tmp_path, library), tmp_path / "out", "cu130", ())
+    assert any(name.startswith("libgomp") for name in contents(wheel).copied)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract("rawllama/lib/libggml-cuda.so", tmp_path / "unpacked")
+    made = tmp_path / "unpacked" / "rawllama" / "lib" / "libggml-cuda.so"
+    said = subprocess.run(["readelf", "-d", made], capture_output=True, text=True, check=True).stdout
+    paths = re.search(r"R(?:UN)?PATH.*\[(.*)\]", said)
+    assert paths is not None
+    assert outside in paths[1].split(":")
+    assert any(path.endswith("rawllama.libs") for path in paths[1].split(":")), "where the copy is"
 
 
 def test_promises() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,10 @@ def finish(wheel: Path, output: Path, label: str, requirements: Sequence[str]) -
     """
     with tempfile.TemporaryDirectory(prefix="rawllama-wheel-") as scratch:
         labelled = relabel(wheel, Path(scratch), label, requirements) if label or requirements else wheel
-        finished = _repair(labelled, output)
+        repaired = _repair(labelled, Path(scratch, "repaired"))
+        if sys.platform == "linux":
+            _restore_search_paths(labelled, repaired)
+        finished = Path(shutil.copy(repaired, output))
     need, promised = contents(finished).glibc, promised_glibc(finished.name)
     if need is not None and (promised is None or need > promised):
         raise BuildError(f"{finished.name} promises glibc {promised}, and its symbols need {need}")
@@ -115,13 +119,46 @@ def promised_glibc(name: str) -> tuple[int, int] | None:
 
 
 def _repair(wheel: Path, output: Path) -> Path:
-    command = _REPAIR[sys.platform]
-    with tempfile.TemporaryDirectory(prefix="rawllama-wheel-") as scratch:
-        _tool([word.format(output=scratch, wheel=wheel) for word in command])
-        [repaired] = Path(scratch).glob("*.whl")
-        target = output / repaired.name
-        target.write_bytes(repaired.read_bytes())
-    return target
+    output.mkdir()
+    _tool([word.format(output=output, wheel=wheel) for word in _REPAIR[sys.platform]])
+    [repaired] = output.glob("*.whl")
+    return repaired
+
+
+def _restore_search_paths(before: Path, after: Path) -> None:
+    """Give libraries back the folders of other packages: auditwheel drops them where it copies a library."""
+    with zipfile.ZipFile(before) as archive:
+        wanted = {name: paths for name in archive.namelist() if (paths := _search_paths(archive, name))}
+    with zipfile.ZipFile(after) as archive:
+        lost = {name: paths for name, paths in wanted.items() if not set(paths) <= set(_search_paths(archive, name))}
+        found = {name: _search_paths(archive, name) for name in lost}
+    if not lost:
+        return
+    folder = after.parent / "unpacked"
+    _tool(["-m", "wheel", "unpack", "--dest", str(folder), str(after)])
+    [tree] = folder.iterdir()
+    for name, paths in lost.items():
+        everything = ":".join(dict.fromkeys([*found[name], *paths]))
+        command = ["patchelf", "--set-rpath", everything, str(tree / name)]
+        subprocess.run(command, check=True, env={**os.environ, "PATH": search_path()})
+    _tool(["-m", "wheel", "pack", "--dest-dir", str(after.parent), str(tree)])
+
+
+def _search_paths(archive: zipfile.ZipFile, name: str) -> list[str]:
+    """Where an ELF file looks for the libraries that it needs; empty for other files."""
+    if not re.search(r"\.so(\.\d+)*$", name):
+        return []
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+
+    with archive.open(name) as file:
+        for section in ELFFile(file).iter_sections():
+            if isinstance(section, DynamicSection):
+                names = {"DT_RUNPATH": "runpath", "DT_RPATH": "rpath"}
+                tags = [tag for tag in section.iter_tags() if tag.entry.d_tag in names]
+                found = [getattr(tag, names[tag.entry.d_tag]) for tag in tags]
+                return ":".join(found).split(":") if found else []
+    return []
 
 
 def _glibc(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[int, int]]:

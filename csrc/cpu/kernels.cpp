@@ -5,6 +5,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__)
+#    include <cpuid.h>
+#endif
+
 namespace rawllama::cpu {
 
 namespace avx512 {
@@ -25,13 +29,23 @@ const Kernels * allowed(const Kernels & table) {
     return !wanted || !*wanted || std::strcmp(wanted, table.name) == 0 ? &table : nullptr;
 }
 
+#if defined(__x86_64__)
+
+// libgcc knows AVX and all that the system must support for it, but F16C only from GCC 11 on.
+bool has_f16c() {
+    unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+#endif
+
 const Kernels * best() {
     const Kernels * found = nullptr;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) {
         found = allowed(avx512::table);
     }
-    if (!found && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (!found && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         found = allowed(avx2::table);
     }
 #elif defined(__aarch64__)

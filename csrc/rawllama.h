@@ -268,6 +268,93 @@ int32_t rawllama_embed_text(
                            int64_t   max_tokens,
         const struct rawllama_rows * target);
 
+// tap.cpp: tensors of the graph, copied while they are computed.
+
+// Where a context looks for a tap: the data of rawllama_tap_eval, in llama_context_params.cb_eval_user_data. It must
+// outlive the context.
+struct rawllama_socket;
+
+struct rawllama_socket * rawllama_socket_init(void);
+void rawllama_socket_free(struct rawllama_socket * socket);
+
+// A ggml_backend_sched_eval_callback. Without a tap it wants nothing.
+bool rawllama_tap_eval(struct ggml_tensor * tensor, bool ask, void * socket);
+
+// What to copy. A pattern is a tensor's name, where `*` stands for any characters but spaces, `**` for any, and `?` for
+// one but a space; or `OP@name`, what the operation OP (or any, without it) makes of a tensor of that name, a weight for example.
+struct rawllama_tap_request {
+    const char * const * patterns;
+    int32_t              n_patterns;
+    const int32_t      * layers;  // of tensors that have one; NULL for all
+    int32_t              n_layers;
+    const int64_t      * rows;    // indices along the slowest dimension, negative ones from its end; NULL for all
+    int64_t              n_rows;
+    bool                 no_values;  // names and shapes alone
+};
+
+enum rawllama_tap_fault {
+    RAWLLAMA_TAP_FINE,
+    RAWLLAMA_TAP_ROW,     // a row that a tensor does not have
+    RAWLLAMA_TAP_MEMORY,  // there was none for a copy
+    RAWLLAMA_TAP_TYPE,    // of values that cannot be read
+};
+
+// A tensor that was computed. Pointers are valid until rawllama_tap_clear.
+struct rawllama_tapped {
+    const char   * name;     // or, where the pattern says so, `OP@name` of what it is made of
+    const char   * op;       // NONE for an input
+    int32_t        layer;    // that the name tells; -1 without
+    int32_t        pattern;  // that it matches
+    int64_t        graph;    // in which it was computed, counted from 0
+    enum ggml_type type;     // in the graph
+    int32_t        n_dims;   // without those of 1 at the end; two at least, where the values are no integers
+    int64_t        ne[4];    // of the values: ne[0] is the fastest; the chosen rows are counted in the slowest
+    enum ggml_type values_type;  // F32, I32 or I64
+    const void   * values;       // one after the other; NULL without
+};
+
+struct rawllama_tap;
+
+// Copies the request.
+struct rawllama_tap * rawllama_tap_init(const struct rawllama_tap_request * request);
+void rawllama_tap_free(struct rawllama_tap * tap);
+
+// Have a context copy into this tap from now on; NULL for none. Not while it computes.
+void rawllama_tap_plug(struct rawllama_socket * socket, struct rawllama_tap * tap);
+
+// The number of tensors since the last clear, and each of them in the order computed.
+int64_t rawllama_tap_count(const struct rawllama_tap * tap);
+struct rawllama_tapped rawllama_tap_look(const struct rawllama_tap * tap, int64_t index);
+
+// The names of all tensors of the first graph, in the order computed, whether they were wanted or not.
+int64_t rawllama_tap_n_names(const struct rawllama_tap * tap);
+const char * rawllama_tap_name(const struct rawllama_tap * tap, int64_t index);
+
+// Forget the tensors, and what went wrong.
+void rawllama_tap_clear(struct rawllama_tap * tap);
+
+// What went wrong first, with the tensor's name, the row and the number of rows there are.
+struct rawllama_tap_failure {
+    enum rawllama_tap_fault kind;
+    const char *            name;
+    int64_t                 row;
+    int64_t                 n_rows;
+};
+struct rawllama_tap_failure rawllama_tap_failed(const struct rawllama_tap * tap);
+
+// footprint.cpp: what a context takes of each device's memory.
+
+struct rawllama_footprint {
+    const char * name;     // of the kind of memory
+    bool         is_host;
+    size_t       model;    // bytes
+    size_t       context;  // of them what the sequences remember
+    size_t       compute;
+};
+
+// The first `n` kinds of memory. Returns how many there are, or -1 where this libllama does not tell.
+int32_t rawllama_footprints(const struct llama_context * ctx, struct rawllama_footprint * footprints, int32_t n);
+
 // results.c: rows of what a context computed, copied.
 
 // The rows of `n` sequences, `width` floats each. Returns n, or the index of the first that has none.

@@ -18,7 +18,7 @@ struct token_input {
     bool                 output;
 };
 
-#ifdef RAWLLAMA_HAS_BATCH_EXT
+#ifdef RAWLLAMA_HAS_llama_batch_ext_init
 
 // The copy goes into the form that llama_decode itself would make of a llama_batch: one conversion less
 // (benchmarks/batch_forms.cpp).

@@ -291,4 +291,5 @@ class Engine:
             flash_attn_type=None if flash is None else "enabled" if flash else "disabled",
             embeddings=True,
             kv_unified=True,
+            taps=False,
         )

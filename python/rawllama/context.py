@@ -28,9 +28,11 @@ from .errors import (
     failure,
 )
 from .guard import caught, guarded
+from .hidden import hidden_states
 from .memory import Memory
 from .raw import ffi, lib
 from .state import State
+from .tap import Tap
 from .threadpool import OwnThreads, ThreadPool, require_threads
 
 if TYPE_CHECKING:
@@ -101,6 +103,9 @@ class Context(Handle):
     offload_kqv, no_perf, op_offload, swa_full, kv_unified
         As in `struct llama_context_params`; None is libllama's own default. Enums by name: `pooling_type="mean"`,
         `flash_attn_type="enabled"`, `type_k="q8_0"`. What libllama made of sizes is in the attributes of these names.
+    taps
+        Whether `tap` and `hidden_states` can be used. It costs next to nothing on the CPU and is on there; libllama
+        would wait for a GPU after each part of the graph, so where there is one it is off unless asked for.
 
     Raises
     ------
@@ -148,6 +153,7 @@ class Context(Handle):
         op_offload: bool | None = None,
         swa_full: bool | None = None,
         kv_unified: bool | None = None,
+        taps: bool | None = None,
     ) -> None:
         params = lib.llama_context_default_params()
         fill(params, {
@@ -190,6 +196,11 @@ class Context(Handle):
             raise InvalidArgumentError(f"n_outputs_max: {n_outputs_max} is less than n_seq_max, which needs as many")
         if model.vocab_only:
             raise InvalidArgumentError("model: it was loaded with vocab_only=True; load it with its weights")
+        #: Whether `tap` and `hidden_states` can be used.
+        self.taps = _has_no_gpu(model) if taps is None else bool(taps)
+        socket = ffi.gc(lib.rawllama_socket_init(), lib.rawllama_socket_free) if self.taps else ffi.NULL
+        if self.taps:
+            params.cb_eval, params.cb_eval_user_data = ffi.addressof(lib, "rawllama_tap_eval"), socket
         with model._used as pointer:
             context = guarded.llama_init_from_model(pointer, params)
             if not context:
@@ -199,9 +210,11 @@ class Context(Handle):
             limits = ffi.new("struct rawllama_limits *", [model.n_positions, model.n_embd_inp, model.n_pos, most])
             runner = lib.rawllama_runner_init(context, limits[0])
             self._own_threads = OwnThreads()
-            super().__init__(context, functools.partial(_free, runner, self._own_threads), model)
+            super().__init__(context, functools.partial(_free, runner, self._own_threads, socket), model)
         self.model = model
         self._runner = runner
+        self._socket = socket
+        self._tap: Tap | None = None
         self._outcome = ffi.new("struct rawllama_outcome *")
         self._embeddings = bool(params.embeddings)
         #: Whether all sequences share one cache.
@@ -572,6 +585,101 @@ class Context(Handle):
         """There are no results any more."""
         self._outcome.n_tokens = self._outcome.n_outputs = 0
 
+    # ---- inside the graph
+
+    def tap(
+        self, *patterns: str, layers: Sequence[int] | None = None, rows: Sequence[int] | None = None
+    ) -> Tap:
+        """Copy tensors of the graph while they are computed, within a `with` block; `Tap` says how they are had.
+
+        Parameters
+        ----------
+        patterns
+            Names of tensors, where `*` stands for any characters but spaces: `Qcur-*`, `kq_soft_max-3`, `inp_pos`.
+            `OP@name` is what an operation makes of a tensor of that name, and `@name` what any does:
+            `GET_ROWS@position_embd.weight`. `layer_output-*` is what each layer gives, in all architectures.
+            `rawllama.tap.names(model)` lists the names of a graph.
+        layers
+            Of tensors whose names tell a layer, only these; negative ones count from the last.
+        rows
+            Only these along the first axis (of most tensors: the tokens); negative ones count from the last.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Layers or rows that are not there; at the end of the block, a pattern that nothing matched. A context made
+            with `taps=False`, or with a tap that is still in use.
+        ClosedError
+            The context is closed.
+
+        Calls: rawllama_tap_init, rawllama_tap_plug, rawllama_tap_eval
+        """
+        self._require_taps()
+        return Tap(self, patterns, layers, rows)
+
+    def hidden_states(
+        self, batch: Batch, layers: Sequence[int] | None = None, *, pooling: str | None = None
+    ) -> NDArray[np.float32]:
+        """Compute a batch, and return what each layer hands to the next.
+
+        Parameters
+        ----------
+        batch
+            As `process` takes it. Results of the context are those of this batch.
+        layers
+            0 is what enters the first layer, i what layer i - 1 gives, and `n_layer` (or -1) the final state, behind
+            the last norm where the model has one: the row that pooling and output layers see. All by default.
+        pooling
+            `mean`, `cls` (the first token) or `last`, over each sequence's tokens; None is a row a token.
+
+        Returns
+        -------
+        ndarray
+            float32, shape (layers, n_tokens, n_embd), tokens as in the batch; or, with `pooling`, (layers, sequences,
+            n_embd), in the order of the sequence ids.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Layers that are not there; an architecture that does not name them; sequences whose tokens libllama does
+            not compute in the batch's order. As `tap`.
+        LlamaError
+            As `decode`.
+
+        Calls: rawllama_tap_init, rawllama_tap_plug, llama_decode, llama_encode
+        """
+        self._require_taps()
+        return hidden_states(self, batch, layers, pooling)
+
+    def _require_taps(self) -> None:
+        with self._used:
+            pass  # raises ClosedError
+        if not self.taps:
+            raise InvalidArgumentError("taps: they are off, as this context may use a GPU; make it with taps=True")
+
+    def _compute_all(self, batch: Batch) -> None:
+        """As `process`, with a row for each token in all layers."""
+        flags = self._decode_flags
+        self._decode_flags |= lib.RAWLLAMA_RUN_ALL_OUTPUTS
+        try:
+            self.process(batch)
+        finally:
+            self._decode_flags = flags
+
+    def _plug(self, tap: Tap) -> None:
+        with self._used:
+            if self._tap is not None:
+                raise InvalidArgumentError("tap: this context has one in use; end its block first")
+            lib.rawllama_tap_plug(self._socket, tap._c)
+            self._tap = tap
+
+    def _unplug(self, tap: Tap) -> None:
+        with self._mutex:
+            if self._tap is tap:
+                self._tap = None
+                if self._pointer is not None:
+                    lib.rawllama_tap_plug(self._socket, ffi.NULL)
+
     # ---- results
 
     @property
@@ -761,10 +869,18 @@ class Context(Handle):
             guarded.llama_perf_context_reset(context)
 
 
-def _free(runner: Any, threads: OwnThreads, context: Any) -> None:
-    lib.llama_free(context)  # first: its abort callback is the runner's
+def _free(runner: Any, threads: OwnThreads, socket: Any, context: Any) -> None:
+    lib.llama_free(context)  # first: its callbacks are the runner's and the socket's
     lib.rawllama_runner_free(runner)
     threads.free()
+    if socket:
+        ffi.release(socket)
+
+
+def _has_no_gpu(model: Model) -> bool:
+    """Whether nothing but the CPU can compute. Calls: llama_supports_gpu_offload."""
+    devices = model._loaded_with[0].devices
+    return bool(devices and not devices[0]) or not lib.llama_supports_gpu_offload()
 
 
 def _most_threads(context: Any) -> int:

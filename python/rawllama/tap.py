@@ -264,8 +264,10 @@ def chosen_layers(layers: Sequence[int], n_layer: int) -> list[int]:
     Raises
     ------
     InvalidArgumentError
-        A layer that is not there.
+        A layer that is not there, or none at all.
     """
+    if not len(layers):
+        raise InvalidArgumentError("layers: none given; None is all")
     for layer in layers:
         if not isinstance(layer, (int, np.integer)) or not -n_layer <= layer < n_layer:
             raise InvalidArgumentError(f"layers: {layer!r} is not from 0 to {n_layer - 1}, nor from {-n_layer} to -1")

@@ -242,6 +242,8 @@ def test_nothing_computed(bert: Model) -> None:
 def test_layers_out_of_range(bert: Model, layers: list[Any]) -> None:
     with encoder(bert) as context, pytest.raises(InvalidArgumentError, match=r"layers: .* is not from 0 to 1"):
         context.tap("Qcur-*", layers=layers)
+    with encoder(bert) as context, pytest.raises(InvalidArgumentError, match="layers: none given"):
+        context.tap("Qcur-*", layers=[])
 
 
 def test_rows_out_of_range(bert: Model) -> None:

@@ -187,6 +187,25 @@ def compute(world: World, slot: int, which: int, how: int) -> None:
     (one.process, one.decode, one.encode)[how % 3](world.get("batch", which))
 
 
+TAPPED = ("*", "**", "Qcur-*", "layer_output-*", "@blk.*.attn_norm.weight", "inp_*", "nothing", "", "?" * 70, "MUL@**")
+
+
+@operation
+def tapped(world: World, slot: int, which: int, pattern: int, layers: list[int] | None, rows: list[int] | None) -> None:
+    one = world.get("context", slot)
+    with one.tap(TAPPED[pattern % len(TAPPED)], layers=layers, rows=rows) as tap:
+        one.process(world.get("batch", which))
+    for tensor in tap.tensors:
+        assert tensor.values.shape == tensor.shape
+
+
+@operation
+def hidden(world: World, slot: int, which: int, layers: list[int] | None, pooling: int) -> None:
+    how = (None, "mean", "cls", "last", "rank")[pooling % 5]
+    one, batch = world.get("context", slot), world.get("batch", which)
+    assert one.hidden_states(batch, layers, pooling=how).shape[-1] == one.model.n_embd
+
+
 @operation
 def sequence_rows(world: World, slot: int, ids: list[int] | None) -> None:
     assert world.get("context", slot).get_embeddings_seq(ids).dtype == np.float32

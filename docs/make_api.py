@@ -21,8 +21,9 @@ from rawllama import lib
 FOLDER = Path(__file__).parent
 #: The modules of the Pythonic layer, from below to above.
 MODULES = (
-    "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "context",
-    "sampler", "rows", "similarity", "rerank", "planning", "tuning", "embedder",
+    "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "tap",
+    "results", "footprint", "context", "inspection", "sampler", "rows", "similarity", "rerank", "planning", "tuning",
+    "embedder",
 )  # fmt: skip
 #: Of these, the ones that let the modules below call C.
 ABOVE = {"rawllama.rerank", "rawllama.planning", "rawllama.tuning", "rawllama.embedder"}

@@ -102,6 +102,7 @@ class Model(Handle):
         load_mtp: bool | None = None,
         kernels: str | None = None,
         progress: Callable[[float], object] | None = None,
+        _measured: bool = False,
     ) -> None:
         params = lib.llama_model_default_params()
         values = {
@@ -119,6 +120,8 @@ class Model(Handle):
             "no_host": no_host,
             "load_mtp": load_mtp,
         }
+        if _measured:  # for footprint.estimate: all but the weights, with which nothing can be computed
+            values |= {"no_alloc": True, "load_mode": lib.LLAMA_LOAD_MODE_NONE}
         fill(params, values)  # `values` keeps what C reads during the load
         placed = _buft_overrides(tensor_buft_overrides)
         if placed is not None:

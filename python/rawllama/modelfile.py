@@ -62,12 +62,12 @@ def read(source: Source) -> ModelFile:
     gguf_get_val_str, gguf_get_arr_data, gguf_get_arr_str, gguf_find_tensor, gguf_get_tensor_ne, gguf_get_tensor_size,
     llama_split_prefix, llama_split_path
     """
-    files = [_read(source), *map(_read, _other_splits(source))]
+    files = [_read(source), *map(_read, other_splits(source))]
     return ModelFile(max(file.positions for file in files), max(file.scores for file in files))
 
 
 def _read(source: Source) -> ModelFile:
-    with _opened(source) as file:
+    with opened(source) as file:
         if not file:
             return ModelFile()  # libllama says why, better than this could
         for fault in _faults(file):
@@ -80,16 +80,16 @@ def _read(source: Source) -> ModelFile:
 def _faults(file: Any) -> Iterator[str]:
     """What is wrong with it."""
     for index in range(lib.gguf_get_n_tensors(file)):
-        name = _string(lib.gguf_get_tensor_name(file, index))
+        name = string_of(lib.gguf_get_tensor_name(file, index))
         kind = lib.gguf_get_tensor_type(file, index)
         if not _fits(name, kind):
-            yield f"the tensor {name} cannot be of the type {_string(lib.ggml_type_name(kind))}"
-    for key, value in _numbers(file):
+            yield f"the tensor {name} cannot be of the type {string_of(lib.ggml_type_name(kind))}"
+    for key, value in numbers_of(file):
         if not is_possible(key, value):
             yield f"{key} cannot be {value}"
     if lib.gguf_find_key(file, b"split.count") < 0:  # else the rest is in another file
         yield from _missing(file)
-    tokenizer = _text(file, b"tokenizer.ggml.model")
+    tokenizer = text_of(file, b"tokenizer.ggml.model")
     if tokenizer == "rwkv" and not _has_all_starts(_texts(file, b"tokenizer.ggml.tokens")):
         yield "tokenizer.ggml.tokens has a token whose first byte is no token"
     if tokenizer == "test" and not _texts(file, b"tokenizer.ggml.tokens"):
@@ -99,7 +99,7 @@ def _faults(file: Any) -> Iterator[str]:
 
 def _missing(file: Any) -> Iterator[str]:
     """What libllama takes for optional, and then uses."""
-    architecture = _text(file, b"general.architecture")
+    architecture = text_of(file, b"general.architecture")
     heads = f"{architecture}.attention.head_count"
     if architecture.endswith("bert") and lib.gguf_find_key(file, heads.encode()) < 0:
         yield f"{heads} is missing"  # it divides by it
@@ -110,9 +110,9 @@ def _missing(file: Any) -> Iterator[str]:
 
 def _wrong_sections(file: Any) -> Iterator[str]:
     """M-RoPE divides the columns of a head among its kinds of positions; ggml checks that on its threads."""
-    architecture = _text(file, b"general.architecture")
+    architecture = text_of(file, b"general.architecture")
     key = f"{architecture}.rope.dimension_sections"
-    sections, numbers = _integers(file, key.encode()), dict(_numbers(file))
+    sections, numbers = _integers(file, key.encode()), dict(numbers_of(file))
     heads = numbers.get(f"{architecture}.attention.head_count")
     width = numbers.get(f"{architecture}.embedding_length", math.inf) / (heads or 1)
     width = numbers.get(f"{architecture}.attention.key_length", width)
@@ -120,12 +120,12 @@ def _wrong_sections(file: Any) -> Iterator[str]:
         yield f"{key} cannot be {sections}"
 
 
-def _other_splits(source: Source) -> Iterator[str]:
+def other_splits(source: Source) -> Iterator[str]:
     """The files that libllama reads too where `source` is the first of a split model, under the usual names."""
     if not isinstance(source, (str, os.PathLike)):
         return
     first = os.fsencode(source)
-    with _opened(source) as file:
+    with opened(source) as file:
         key = lib.gguf_find_key(file, b"split.count") if file else -1
         count = lib.gguf_get_val_u16(file, key) if key >= 0 and _is_u16(file, key) else 0
     prefix = ffi.new("char[]", len(first) + 1)
@@ -153,13 +153,13 @@ def _rows(file: Any, name: bytes) -> int:
         return int(lib.gguf_get_tensor_ne(file, index)[1])
     # An older llama.cpp tells the bytes; these tensors are as wide as the model.
     kind = lib.gguf_get_tensor_type(file, index)
-    width = dict(_numbers(file)).get(f"{_text(file, b'general.architecture')}.embedding_length", 0)
+    width = dict(numbers_of(file)).get(f"{text_of(file, b'general.architecture')}.embedding_length", 0)
     elements = lib.gguf_get_tensor_size(file, index) * lib.ggml_blck_size(kind) // max(lib.ggml_type_size(kind), 1)
     return int(elements // width) if width else 0
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[Any]:
+def opened(source: Source) -> Iterator[Any]:
     """The file's `gguf_context *`, or NULL if it is no GGUF. An open file is read from its position."""
     params = ffi.new("struct gguf_init_params *", {"no_alloc": True})[0]
     if isinstance(source, (str, os.PathLike)):
@@ -223,11 +223,11 @@ def _has_all_starts(tokens: list[bytes]) -> bool:
     return starts <= set(tokens)
 
 
-def _text(file: Any, key: bytes) -> str:
+def text_of(file: Any, key: bytes) -> str:
     """A string of the metadata, empty if it is not there."""
     index = lib.gguf_find_key(file, key)
     is_text = index >= 0 and lib.gguf_get_kv_type(file, index) == lib.GGUF_TYPE_STRING
-    return _string(lib.gguf_get_val_str(file, index)) if is_text else ""
+    return string_of(lib.gguf_get_val_str(file, index)) if is_text else ""
 
 
 def _integers(file: Any, key: bytes) -> list[int]:
@@ -251,14 +251,16 @@ def _texts(file: Any, key: bytes) -> list[bytes]:
     return [ffi.string(lib.gguf_get_arr_str(file, index, i)) for i in range(lib.gguf_get_arr_n(file, index))]
 
 
-def _numbers(file: Any) -> Iterator[tuple[str, float]]:
+def numbers_of(file: Any) -> Iterator[tuple[str, float]]:
+    """The numbers of the metadata that are float32 or uint32, by key."""
     for index in range(lib.gguf_get_n_kv(file)):
         kind = lib.gguf_get_kv_type(file, index)
         if kind == lib.GGUF_TYPE_FLOAT32:
-            yield _string(lib.gguf_get_key(file, index)), lib.gguf_get_val_f32(file, index)
+            yield string_of(lib.gguf_get_key(file, index)), lib.gguf_get_val_f32(file, index)
         elif kind == lib.GGUF_TYPE_UINT32:
-            yield _string(lib.gguf_get_key(file, index)), lib.gguf_get_val_u32(file, index)
+            yield string_of(lib.gguf_get_key(file, index)), lib.gguf_get_val_u32(file, index)
 
 
-def _string(text: Any) -> str:
+def string_of(text: Any) -> str:
+    """A C string; bytes that are not UTF-8 are escaped."""
     return ffi.string(text).decode("utf-8", "backslashreplace")

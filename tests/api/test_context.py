@@ -62,10 +62,10 @@ def logits_of(model: Model, **settings: Any) -> Rows:
 
 
 def test_every_parameter_is_a_keyword() -> None:
-    """Those of the C struct, but for callbacks, contexts in contexts, and samplers inside the graph."""
+    """Those of the C struct, but for callbacks, contexts in contexts, and samplers inside the graph; `taps` is ours."""
     fields = {name for name, _ in ffi.typeof("struct llama_context_params").fields}
     parameters = inspect.signature(Context.__init__).parameters
-    keywords = set(parameters) - {"self", "model"}
+    keywords = set(parameters) - {"self", "model", "taps"}
     callbacks = {"cb_eval", "cb_eval_user_data", "abort_callback", "abort_callback_data"}
     assert fields - keywords - callbacks == {"defrag_thold", "samplers", "n_samplers", "ctx_other"}
     assert keywords <= fields

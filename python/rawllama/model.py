@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from . import backend, modelfile
 from ._handle import Handle
@@ -81,6 +81,8 @@ class Model(Handle):
     """
 
     _shared = True
+    #: Parameters that no caller should set.
+    _more_params: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -102,10 +104,9 @@ class Model(Handle):
         load_mtp: bool | None = None,
         kernels: str | None = None,
         progress: Callable[[float], object] | None = None,
-        _measured: bool = False,
     ) -> None:
         params = lib.llama_model_default_params()
-        values = {
+        values: dict[str, Any] = {
             "devices": _devices(devices),
             "n_gpu_layers": n_gpu_layers,
             "split_mode": enum_value("split_mode", "LLAMA_SPLIT_MODE_", split_mode),
@@ -119,9 +120,7 @@ class Model(Handle):
             "use_extra_bufts": use_extra_bufts,
             "no_host": no_host,
             "load_mtp": load_mtp,
-        }
-        if _measured:  # for footprint.estimate: all but the weights, with which nothing can be computed
-            values |= {"no_alloc": True, "load_mode": lib.LLAMA_LOAD_MODE_NONE}
+        } | dict(self._more_params)
         fill(params, values)  # `values` keeps what C reads during the load
         placed = _buft_overrides(tensor_buft_overrides)
         if placed is not None:

@@ -18,7 +18,15 @@ from rawllama import Batch, Context, Model
 from rawllama.bench.stats import estimate, ratio
 from rawllama.hub import resolve
 
-SIDES = ("no tap possible", "tap possible", "the same again", "one layer", "all layers", "queries of layer 0", "all tensors")
+SIDES = (
+    "no tap possible",
+    "tap possible",
+    "the same again",
+    "one layer",
+    "all layers",
+    "queries of layer 0",
+    "all tensors",
+)
 PATTERNS = {
     "one layer": ("layer_output-0",),
     "all layers": ("layer_output-*",),
@@ -57,7 +65,7 @@ def measure(model: Model, n_sequences: int, length: int, rounds: int, times: int
     batch = batch_of(model, n_sequences, length)
     found: dict[str, list[float]] = {side: [] for side in SIDES}
     with make(False) as bare, make(False) as again, make(True) as tappable:
-        contexts = {side: tappable for side in SIDES} | {"no tap possible": bare, "the same again": again}
+        contexts = dict.fromkeys(SIDES, tappable) | {"no tap possible": bare, "the same again": again}
         turns: list[tuple[str, Callable[[], float]]] = [
             (side, lambda side=side: seconds(contexts[side], batch, PATTERNS.get(side, ()), times)) for side in SIDES
         ]
@@ -76,7 +84,10 @@ def main() -> None:
     options = parser.parse_args()
     with Model(resolve(options.model)) as model:
         print(model.description)
-        for words, n_sequences, length, times in (("16 texts of 32 tokens", 16, 32, 2), ("one of 18 tokens", 1, 18, 20)):
+        for words, n_sequences, length, times in (
+            ("16 texts of 32 tokens", 16, 32, 2),
+            ("one of 18 tokens", 1, 18, 20),
+        ):
             found = measure(model, n_sequences, length, options.rounds, times)
             print(f"\n{words}: {estimate(found[SIDES[0]]).middle * 1e3:.3f} ms without")
             for side in SIDES[1:]:

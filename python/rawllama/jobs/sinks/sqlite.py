@@ -1,0 +1,152 @@
+"""A SQLite database: the rows in one table, their vectors in one of sqlite-vec's, which searches them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rawllama.errors import InvalidArgumentError, MissingExtraError
+
+from . import Table
+from .files import sync
+from .jsonl import plain
+from .npy import matrix
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+#: The table of the rows, and that of the vectors; what belongs together has one `rowid`.
+ROWS, VECTORS = "items", "vectors"
+# What sqlite-vec calls the types of vectors, and the function that reads their bytes.
+_TYPES = {"float": ("float", "vec_f32"), "halffloat": ("float", "vec_f32"), "int8": ("int8", "vec_int8"),
+          "uint8": ("bit", "vec_bit")}  # fmt: skip
+_AT_ONCE = 1000
+
+
+def require_extra() -> None:
+    """Raise MissingExtraError where SQLite with extensions, or sqlite-vec, is not there."""
+    try:
+        import apsw
+        import sqlite_vec  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("apsw or sqlite-vec is not installed: pip install 'rawllama[sqlite]'") from None
+    del apsw
+
+
+def require_possible(schema: pa.Schema, vectors: str, has_null: bool) -> None:
+    """Refuse columns whose names SQLite takes for one, and what sqlite-vec does not read."""
+    del has_null  # a row without a vector is one that no search finds
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", vectors):
+        raise InvalidArgumentError(f"into: sqlite-vec takes letters, digits and _ for a column's name, not {vectors!r}")
+    seen: dict[str, str] = {}
+    for name in schema.names:
+        if name != vectors and seen.setdefault(name.lower(), name) != name:
+            other = seen[name.lower()]
+            raise InvalidArgumentError(f"column {name!r}: SQLite takes it for {other!r}; rename one, or choose parquet")
+
+
+def write(table: Table, path: Path) -> None:
+    """Write the database."""
+    with _translated(), closing(_connect(path)) as connection:
+        others = [field for field in table.schema if field.name != table.vectors]
+        connection.execute("PRAGMA journal_mode = OFF")  # the file is nobody's before it is whole
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        columns = ", ".join(f"{_quoted(field.name)} {_type(field.type)}" for field in others)
+        connection.execute(f"CREATE TABLE {ROWS} ({columns})")
+        connection.execute(_vector_table(table))
+        _fill(connection, table, others)
+        connection.execute("COMMIT")
+    sync(path)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """SQLite's errors as Python's."""
+    import apsw
+
+    try:
+        yield
+    except apsw.FullError:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+    except apsw.IOError as error:
+        raise OSError(errno.EIO, str(error)) from None
+    except apsw.Error as error:
+        raise InvalidArgumentError(f"SQLite does not take the rows: {error}") from None
+
+
+def _connect(path: Path) -> Any:
+    import apsw
+    import sqlite_vec
+
+    path.unlink(missing_ok=True)
+    connection = apsw.Connection(str(path))
+    connection.enable_load_extension(True)
+    connection.load_extension(sqlite_vec.loadable_path())
+    connection.enable_load_extension(False)
+    return connection
+
+
+def _vector_table(table: Table) -> str:
+    kind = table.schema.field(table.vectors).type
+    name, _ = _TYPES[str(kind.value_type)]
+    if name == "bit":
+        return f"CREATE VIRTUAL TABLE {VECTORS} USING vec0({table.vectors} bit[{kind.list_size * 8}])"
+    column = f"{table.vectors} {name}[{kind.list_size}] distance_metric=cosine"
+    return f"CREATE VIRTUAL TABLE {VECTORS} USING vec0({column})"
+
+
+def _fill(connection: Any, table: Table, others: list[pa.Field]) -> None:
+    kind = str(table.schema.field(table.vectors).type.value_type)
+    marks = ", ".join("?" * (len(others) + 1))
+    names = ", ".join(["rowid", *(_quoted(field.name) for field in others)])
+    rows = f"INSERT INTO {ROWS} ({names}) VALUES ({marks})"
+    vectors = f"INSERT INTO {VECTORS} (rowid, {table.vectors}) VALUES (?, {_TYPES[kind][1]}(?))"
+    first = 1
+    for batch in table.batches():
+        for start in range(0, batch.num_rows, _AT_ONCE):
+            part = batch.slice(start, _AT_ONCE)
+            values = [[_value(one) for one in part.column(field.name).to_pylist()] for field in others]
+            connection.executemany(rows, zip(range(first, first + part.num_rows), *values, strict=True))
+            connection.executemany(vectors, _vectors(part.column(table.vectors), first))
+            first += part.num_rows
+
+
+def _vectors(column: pa.FixedSizeListArray, first: int) -> Iterator[tuple[int, bytes]]:
+    rows = matrix(column)
+    rows = rows.astype("float32") if rows.dtype == "float16" else rows
+    for index, is_there in enumerate(column.is_valid().to_pylist()):
+        if is_there:
+            yield first + index, rows[index].tobytes()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _type(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    if pa.types.is_uint64(kind):
+        return ""  # half of them are beyond SQLite's integers, and are kept as texts
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return "INTEGER"
+    if pa.types.is_floating(kind):
+        return "REAL"
+    return "BLOB" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else "TEXT"
+
+
+def _value(value: Any) -> Any:
+    """A value as SQLite has it: lists and objects are JSON."""
+    if value is None or isinstance(value, (str, bytes, float)):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 63 else str(value)
+    found = plain(value)
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)

@@ -23,7 +23,7 @@ def cache(folder: Path) -> Iterator[Cache]:
         yield cache
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedder(minilm: str) -> Iterator[Embedder]:
     """MiniLM with two prompts."""
     with Embedder(minilm, prompts={"query": "query: ", "title": "title: "}) as embedder:

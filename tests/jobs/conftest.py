@@ -18,13 +18,13 @@ def bert(tiny: Callable[[str], Path]) -> str:
     return str(tiny("bert"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedder(minilm: str) -> Iterator[Embedder]:
     with Embedder(minilm, progress=False) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(bert: str) -> Iterator[Embedder]:
     with Embedder(bert, progress=False) as opened:
         yield opened

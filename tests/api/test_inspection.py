@@ -13,6 +13,7 @@ from rawllama import Context, InvalidArgumentError, Model, ModelLoadError
 from rawllama.inspection import estimate, metadata
 from rawllama.tensors import Tensors
 
+from tests.memory import forget_peak, peak_kb
 from tests.models import tiny as tiny_models
 
 Tiny = Callable[[str], Path]
@@ -88,11 +89,10 @@ def test_the_cache_grows_with_its_settings(tiny: Tiny) -> None:
 
 def test_the_weights_are_not_read(minilm: str) -> None:
     """The estimate is there before a model could be: its pages stay on the disk."""
-    import resource
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = peak_kb()
     found = estimate(minilm, n_ctx=512)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = peak_kb() - before
     assert sum(one.model for one in found) == 90261504
     assert grown < 40_000, "kB; the weights are 88,000"
 

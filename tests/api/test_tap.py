@@ -327,8 +327,9 @@ def test_clear_forgets(bert: Model) -> None:
 def test_taps_leave_no_memory_behind(tiny: Tiny) -> None:
     run_python(
         """
-import resource, sys
+import sys
 from rawllama import Batch, Context, Model
+from tests.memory import peak_kb
 with Model(sys.argv[1]) as model, Context(model, embeddings=True, n_ctx=64, n_threads=1, n_threads_batch=1) as context:
     batch = Batch(60)
     batch.add_sequence([5] * 60)
@@ -337,7 +338,7 @@ with Model(sys.argv[1]) as model, Context(model, embeddings=True, n_ctx=64, n_th
         with context.tap("*") as tap:
             context.process(batch)
         assert len(tap) > 40
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        peaks.append(peak_kb())
     assert peaks[-1] - peaks[100] < 4000, peaks[::100]  # kB; all of one round's copies are 700
 """,
         tiny("bert"),

@@ -23,10 +23,12 @@ FOLDER = Path(__file__).parent
 MODULES = (
     "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "tap",
     "results", "footprint", "context", "inspection", "sampler", "rows", "similarity", "rerank", "planning", "tuning",
-    "embedder", "tensors", "layers", "geometry", "pictures",
+    "embedder", "tensors", "layers", "geometry", "pictures", "hub", "arrow", "cache", "jobs", "ray",
 )  # fmt: skip
 #: Of these, the ones that let the modules below call C.
-ABOVE = {f"rawllama.{name}" for name in ("rerank", "planning", "tuning", "embedder", "geometry", "pictures")}
+ABOVE = {f"rawllama.{name}" for name in (
+    "rerank", "planning", "tuning", "embedder", "geometry", "pictures", "arrow", "cache", "jobs", "ray",
+)}  # fmt: skip
 _CALLS = re.compile(r"Calls: ((?:\s*(?:llama|ggml|gguf|rawllama)_\w+,?)+)")
 _NAME = re.compile(r"(?:llama|ggml|gguf|rawllama)_\w+")
 

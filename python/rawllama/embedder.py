@@ -85,7 +85,8 @@ class Embedder:
     Parameters
     ----------
     model
-        Path of a GGUF file, or a name that `rawllama.hub` knows (`minilm`); or a `Model`, which stays the caller's.
+        Path of a GGUF file; or a name that `rawllama.hub` knows: `minilm`, `hf://owner/repository/file.gguf`; or a
+        `Model`, which stays the caller's.
     pooling
         `none`, `mean`, `cls`, `last` or `rank`; by default what the file says.
     n_threads

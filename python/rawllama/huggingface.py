@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from . import _splits
 from .errors import DownloadError, InvalidArgumentError, LlamaError, MissingExtraError
 
 __all__ = ["FORM", "SCHEME", "Address", "fetch"]
@@ -21,7 +22,6 @@ SCHEME = "hf://"
 #: How these names look.
 FORM = "hf://owner/repository/file.gguf"
 _ADDRESS = re.compile(r"hf://([^/@]+/[^/@]+)(?:@(refs/(?:pr|convert)/[^/]+|[^/]+))?(?:/(.*))?")
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 # So many files are listed in a message.
 _LISTED = 20
 
@@ -57,10 +57,7 @@ class Address:
     @property
     def files(self) -> list[str]:
         """The file, and where it is one of several splits, all of them."""
-        split = _SPLIT.search(self.file)
-        if split is None:
-            return [self.file]
-        return [f"{self.file[: split.start()]}-{i:05}-of-{split[2]}.gguf" for i in range(1, int(split[2]) + 1)]
+        return _splits.all_of(self.file)
 
 
 def fetch(name: str) -> Path:
@@ -121,8 +118,7 @@ def _only_model(hub: Any, address: Address) -> str:
 def _models(hub: Any, address: Address) -> list[str]:
     """GGUF files of a repository; of splits only the first."""
     files = hub.HfApi().list_repo_files(address.repository, revision=address.revision)
-    splits = ((file, _SPLIT.search(file)) for file in sorted(files) if file.endswith(".gguf"))
-    return [file for file, split in splits if split is None or int(split[1]) == 1]
+    return [file for file in sorted(files) if file.endswith(".gguf") and _splits.number_of(file) in (None, 1)]
 
 
 def _list(address: Address, files: list[str]) -> str:

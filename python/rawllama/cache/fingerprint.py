@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import backend
+from .._splits import files_of
 from ..errors import InvalidArgumentError
 from ..files import replacing
 from ..raw import ffi
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Raise it when rawllama computes other vectors than before, by more than rounding.
 NUMERICS = 1
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 # A file that was written a moment ago may be written again with the same time.
 _SETTLED_NS = 2_000_000_000
 
@@ -67,23 +66,12 @@ def model_hash(model: Model, memory: Path) -> str:
     if not model.paths:
         raise InvalidArgumentError("cache: the model was read from an open file, so nothing says which; give its path")
     total = hashlib.sha256()
-    for path in _files(model.paths):
+    for path in files_of(model.paths):
         total.update(bytes.fromhex(_file_hash(path, memory)))
     overrides = model._loaded_with[1]["kv_overrides"]
     if overrides is not None:
         total.update(bytes(ffi.buffer(overrides)))
     return total.hexdigest()
-
-
-def _files(paths: tuple[str, ...]) -> Iterator[Path]:
-    """All files of a model: libllama finds the other splits by the name of the first."""
-    for name in paths:
-        split = _SPLIT.search(name) if len(paths) == 1 else None
-        if split is None:
-            yield Path(name)
-            continue
-        for number in range(1, int(split[2]) + 1):
-            yield Path(f"{name[: split.start()]}-{number:05}-of-{split[2]}.gguf")
 
 
 def _file_hash(path: Path, memory: Path) -> str:

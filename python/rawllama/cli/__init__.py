@@ -15,7 +15,7 @@ from typing import Any
 
 from rawllama.errors import LlamaError
 
-_COMMANDS = ("embed", "cache", "corpus_plan", "inspect", "layers", "plot", "bench", "info", "doctor", "wheel")
+_COMMANDS = ("embed", "search", "cache", "corpus_plan", "inspect", "layers", "plot", "bench", "info", "doctor", "wheel")
 # These run where libllama does not load, and load no other.
 _WITHOUT_LIBRARY = ("doctor", "wheel")
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from rawllama.corpus_plan import Assumptions, Rates, measure, page
 from rawllama.errors import InvalidArgumentError
-from rawllama.hub import NAMES
 from rawllama.rows import DTYPES
+
+from . import _model
 
 _EPILOG = """\
 Measure once on a machine that does nothing else, then ask what you like:
@@ -30,7 +31,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--rates", metavar="FILE", type=Path, help="JSON of rates: read, or written with --measure")
     parser.add_argument("--measure", action="store_true", help="measure this machine's rates: about two minutes")
-    parser.add_argument("--model", default="minilm", help=f"to measure: a GGUF file, or {', '.join(NAMES)}")
+    parser.add_argument("--model", default="minilm", help=f"to measure: {_model.HELP}")
     parser.add_argument(
         "--documents", type=_numbers, metavar="N,...", default=(1e7, 1e9, 1e11), help="sizes (default: 1e7,1e9,1e11)"
     )

@@ -13,11 +13,11 @@ import numpy as np
 from rawllama import Embedder
 from rawllama.embedder import MAX_THREADS, OVERLONG, POOLINGS
 from rawllama.errors import TruncationWarning
-from rawllama.hub import NAMES, resolve
+from rawllama.hub import resolve
 from rawllama.io import Embeddings, format_of, read_texts, require_writable, write
 from rawllama.normalize import parse
 
-from . import _files
+from . import _files, _model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,7 @@ Each line of --input is a text, an empty line too; JSON lines hold a string or a
 Examples:
   rawllama embed --model minilm "The cat sits outside" "A man plays the guitar"
   rawllama embed 'reviews/*.parquet' --column body -o vectors.parquet
+  rawllama search vectors.parquet "arrived broken"
 """
 _OVERLONG_HELP = "texts that are too long are refused, cut, or computed in windows (default: error)"
 
@@ -41,8 +42,7 @@ def add_parser(commands: Any) -> None:
         "embed", help="texts to vectors", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("items", nargs="*", metavar="TEXT|INPUT", help="texts, or inputs; or --input has texts")
-    names = ", ".join(NAMES)
-    parser.add_argument("--model", default="minilm", help=f"path of a GGUF file, or {names} (default: minilm)")
+    parser.add_argument("--model", default="minilm", help=f"{_model.HELP} (default: minilm)")
     parser.add_argument("--input", metavar="FILE", help="file of texts; - is standard input, the default when piped to")
     parser.add_argument("--input-format", choices=_files.INPUT_FORMATS, help="default: by the name's ending")
     parser.add_argument("--column", "--field", default="text", help="column, or key in JSON, of texts (default: text)")

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rawllama import Model, tap
-from rawllama.hub import NAMES, resolve
+from rawllama.hub import resolve
 from rawllama.inspection import estimate, metadata
 from rawllama.tensors import Tensor, Tensors
+
+from . import _model
 
 if TYPE_CHECKING:
     from rawllama.footprint import Footprint
@@ -41,7 +43,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "inspect", help="a model's metadata, tensors and memory", epilog=_EPILOG
     )
-    parser.add_argument("model", metavar="MODEL", help=f"path of a GGUF file, or {', '.join(NAMES)}")
+    parser.add_argument("model", metavar="MODEL", help=_model.HELP)
     for name, (option, kind) in _SETTINGS.items():
         parser.add_argument(
             option, dest=name, type=kind, metavar="N" if kind is int else "NAME", help=f"{name} of the context"

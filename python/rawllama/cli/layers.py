@@ -8,8 +8,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rawllama import Model
-from rawllama.hub import NAMES, resolve
+from rawllama.hub import resolve
 from rawllama.layers.check import Comparison, compare
+
+from . import _model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +33,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "layers", help="the embedding layer's formulas, compared with libllama", epilog=_EPILOG
     )
-    names = ", ".join(NAMES)
-    words = f"path of a GGUF file, or {names} (default: minilm)"
+    words = f"{_model.HELP} (default: minilm)"
     parser.add_argument("model", nargs="?", default="minilm", metavar="MODEL", help=words)
     parser.add_argument("--text", action="append", metavar="TEXT", help="compute this one; may come several times")
     parser.add_argument("--json", action="store_true", help="for programs: one object in JSON")

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rawllama import Embedder, Model, pictures
 from rawllama.geometry import METHODS
-from rawllama.hub import NAMES, resolve
+from rawllama.hub import resolve
 from rawllama.io import read_texts
 from rawllama.layers import EmbeddingTable
 from rawllama.pictures import files, samples
 from rawllama.pictures.style import new_figure
 from rawllama.similarity import METRICS
+
+from . import _model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 _WIDE = (9.0, 3.8)  # inches: two panels
 _POOLINGS = ("mean", "cls", "last")
 _EPILOG = "Without texts, there are some. Example: rawllama plot map -o map.png"
-_MODEL_HELP = f"path of a GGUF file, or {', '.join(NAMES)}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _grid(n_panels: int) -> tuple[int, int]:
 
 
 def _add_positions(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help=f"draw the positions that it has learned: {_MODEL_HELP}")
+    parser.add_argument("--model", help=f"draw the positions that it has learned: {_model.HELP}")
     parser.add_argument("--positions", type=int, default=64, metavar="N", help="how many (default: 64)")
     parser.add_argument("--columns", type=int, default=64, metavar="D", help="of sinusoidal ones (default: 64)")
     parser.add_argument("--base", type=float, default=10000.0, help="of sinusoidal ones (default: 10000)")
@@ -142,7 +143,7 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
 
 def _layers(options: argparse.Namespace, stack: ExitStack) -> Panels:
     given = _texts(options, samples.PAIRS)
-    states = pictures.layer_states(_model(options.model, stack), given, options.pooling)
+    states = pictures.layer_states(_opened(options.model, stack), given, options.pooling)
     cosines = partial(pictures.layers, states, given, legend=False)
     return Panels((10.5, 3.8), [cosines, partial(pictures.layer_norms, states, given)])
 
@@ -171,7 +172,7 @@ def _add_mask(parser: argparse.ArgumentParser) -> None:
 def _mask(options: argparse.Namespace, stack: ExitStack) -> Panels:
     given = _texts(options, samples.SENTENCES)
     models = options.model or ["minilm"]
-    masks = [mask for model in models for mask in pictures.masks_of(_model(model, stack), given)]
+    masks = [mask for model in models for mask in pictures.masks_of(_opened(model, stack), given)]
     columns, rows = _grid(len(masks))
     return Panels((5.0 * columns, 4.8 * rows), [partial(pictures.attention_mask, mask) for mask in masks])
 
@@ -212,9 +213,9 @@ def _add_texts(parser: argparse.ArgumentParser, *, several_models: bool = False)
     parser.add_argument("--input-format", choices=("lines", "jsonl"), help="default: by the name's ending, else lines")
     parser.add_argument("--field", default="text", help="key of the text in JSON objects (default: text)")
     if several_models:
-        parser.add_argument("--model", action="append", help=f"{_MODEL_HELP}; again for a panel more (default: minilm)")
+        parser.add_argument("--model", action="append", help=f"{_model.HELP}; again for a panel more (default: minilm)")
     else:
-        parser.add_argument("--model", default="minilm", help=f"{_MODEL_HELP} (default: minilm)")
+        parser.add_argument("--model", default="minilm", help=f"{_model.HELP} (default: minilm)")
 
 
 def _texts(options: argparse.Namespace, otherwise: Sequence[str]) -> list[str]:
@@ -225,7 +226,7 @@ def _texts(options: argparse.Namespace, otherwise: Sequence[str]) -> list[str]:
     return list(options.texts or otherwise)
 
 
-def _model(name: str | Path, stack: ExitStack) -> Model:
+def _opened(name: str | Path, stack: ExitStack) -> Model:
     return stack.enter_context(Model(resolve(name)))
 
 

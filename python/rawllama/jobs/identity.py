@@ -6,9 +6,9 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rawllama._splits import files_of
 from rawllama.errors import InvalidArgumentError
 
 from .inputs import InputFile
@@ -93,10 +93,10 @@ def model_entry(paths: Sequence[str], known: Entry | None, name: str) -> Entry:
     InvalidArgumentError
         It is another model.
     """
-    files = [[str(Path(path).resolve()), (facts := Path(path).stat()).st_size, facts.st_mtime_ns] for path in paths]
+    files = [[str(path.resolve()), (facts := path.stat()).st_size, facts.st_mtime_ns] for path in files_of(paths)]
     if known is not None and known["files"] == files:
         return known
-    entry: Entry = {"sha256": _hash(paths), "files": files}
+    entry: Entry = {"sha256": sha256(paths), "files": files}
     if known is not None and known["sha256"] != entry["sha256"]:
         raise _different(name, f"the model was {known['files'][0][0]}, with other content than {files[0][0]} has now")
     return entry
@@ -120,17 +120,18 @@ def settings_of(embedder: Embedder, prompt: str | None, **others: Any) -> Entry:
     }
 
 
+def sha256(paths: Sequence[str]) -> str:
+    """One hash for the bytes of all these files, hexadecimal."""
+    whole = hashlib.sha256()
+    for path in files_of(paths):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
 def _inputs(files: Sequence[InputFile]) -> list[list[Any]]:
     return [[file.name, file.kind, file.size, file.stamp] for file in files]
 
 
 def _different(name: str, words: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"{name}: a job that is not finished began it, and {words}; {_ADVICE}")
-
-
-def _hash(paths: Sequence[str]) -> str:
-    whole = hashlib.sha256()
-    for path in paths:
-        with Path(path).open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()

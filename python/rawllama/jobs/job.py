@@ -61,7 +61,8 @@ def embed_files(
     """Embed the texts of files, in memory that does not grow. Killed and called again, it goes on where it was.
 
     What is computed is kept beside the output, in the folder `NAME.parts`, and the output appears when it is whole.
-    Each row is there once, with the bytes that an undisturbed run on such a machine gives it.
+    Each row is there once, with the bytes that an undisturbed run on such a machine gives it; with a cache, whose rows
+    were perhaps computed beside other texts, with the same numbers but for rounding.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from rawllama.arrow import embed_batches, vector_fields
 from rawllama.embedder import Embedder
 from rawllama.errors import InvalidArgumentError, LlamaError
 
-from . import identity, sinks
+from . import identity, origin, sinks
 from .inputs import InputFile
 from .parts import PartWriter
 from .progress import Progress, Wanted
@@ -87,7 +87,10 @@ class Job:
         added = vector_fields(self._embedder, options.into)
         if taken := {field.name for field in added} & set(self._source.schema.names):
             raise InvalidArgumentError(f"into: there is a column {taken.pop()!r} already; give another name")
-        self._schema = pa.schema([*self._source.schema, *added])
+        self._schema = origin.described(
+            pa.schema([*self._source.schema, *added]),
+            self._embedder, model["sha256"], options.column, options.into, options.prompt,
+        )  # fmt: skip
         sinks.require_possible(self._target.kind, self._schema, options.into, options.bad_rows == "null")
         if known is None:
             self._state.start(identity.header(self._source, model, settings))
@@ -117,6 +120,7 @@ class Job:
             bad_rows=options.bad_rows,
             block_rows=options.block_rows,
             part_rows=options.part_rows if self._target.is_folder else None,
+            cache=options.cache is not None,
         )
 
     def _compute(self, bar: Progress) -> None:

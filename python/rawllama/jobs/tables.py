@@ -20,8 +20,8 @@ _BYTES, _ROWS = 16 << 20, 4096
 _ARROW_FILE, _FEATHER_1 = b"ARROW1", b"FEA1"
 
 
-class ParquetFile:
-    """A Parquet file, read row group by row group.
+class _TableFile:
+    """A file of columns.
 
     Parameters
     ----------
@@ -34,6 +34,10 @@ class ParquetFile:
     def __init__(self, file: InputFile, column: str) -> None:
         self._file = file
         self._column = column
+
+
+class ParquetFile(_TableFile):
+    """A Parquet file, read row group by row group."""
 
     def scan(self) -> tuple[int, pa.Schema]:
         """What its metadata say: how many rows, and the columns."""
@@ -67,20 +71,8 @@ class ParquetFile:
             raise InvalidArgumentError(f"{self._file.name}: not a Parquet file: {error}") from None
 
 
-class ArrowFile:
-    """A file or a stream of Arrow's format, and Feather, which is the first of them.
-
-    Parameters
-    ----------
-    file
-        Where it is.
-    column
-        The column of texts.
-    """
-
-    def __init__(self, file: InputFile, column: str) -> None:
-        self._file = file
-        self._column = column
+class ArrowFile(_TableFile):
+    """A file or a stream of Arrow's format, and Feather, which is the first of them."""
 
     def scan(self) -> tuple[int, pa.Schema]:
         """Go through it: how many rows, and the columns."""

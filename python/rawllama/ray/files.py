@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rawllama._options import between
 from rawllama.arrow import SCALE
 from rawllama.errors import InvalidArgumentError, LlamaError
+from rawllama.jobs import origin
 from rawllama.jobs.inputs import InputFile, find, is_address, open_store
 from rawllama.jobs.sinks import Table
 from rawllama.ray import manifest, parts
@@ -209,7 +210,9 @@ class _Maker:
                 skipped += batch.column(self.task.into).null_count
                 yield batch
 
-        schema = worker.schema(part.source.schema)
+        task = self.task
+        columns = worker.schema(part.source.schema)
+        schema = origin.described(columns, worker.embedder, self.digest, task.column, task.into, task.prompt)
         parts.write(self.store, self.folder, part.name, Table(schema, self.task.into, part.n_rows, batches))
         return skipped
 

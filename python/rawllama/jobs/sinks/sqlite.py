@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rawllama.errors import InvalidArgumentError, MissingExtraError
+from rawllama.jobs import origin
+from rawllama.rows import Int8Rows
 
 from . import Table
 from .files import sync
@@ -21,11 +23,12 @@ from .npy import matrix
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-#: The table of the rows, and that of the vectors; what belongs together has one `rowid`.
-ROWS, VECTORS = "items", "vectors"
+#: The table of the rows, and that of the vectors; what belongs together has one `rowid`. And what they were made with.
+ROWS, VECTORS, ORIGIN = "items", "vectors", "rawllama"
 # What sqlite-vec calls the types of vectors, and the function that reads their bytes.
 _TYPES = {"float": ("float", "vec_f32"), "halffloat": ("float", "vec_f32"), "int8": ("int8", "vec_int8"),
           "uint8": ("bit", "vec_bit")}  # fmt: skip
+_ARROW_NAMES = {"float32": "float", "int8": "int8", "uint8": "uint8"}
 _AT_ONCE = 1000
 
 
@@ -53,6 +56,7 @@ def require_possible(schema: pa.Schema, vectors: str, has_null: bool) -> None:
 
 def write(table: Table, path: Path) -> None:
     """Write the database."""
+    path.unlink(missing_ok=True)
     with _translated(), closing(_connect(path)) as connection:
         others = [field for field in table.schema if field.name != table.vectors]
         connection.execute("PRAGMA journal_mode = OFF")  # the file is nobody's before it is whole
@@ -61,6 +65,8 @@ def write(table: Table, path: Path) -> None:
         columns = ", ".join(f"{_quoted(field.name)} {_type(field.type)}" for field in others)
         connection.execute(f"CREATE TABLE {ROWS} ({columns})")
         connection.execute(_vector_table(table))
+        connection.execute(f"CREATE TABLE {ORIGIN} (made_with TEXT)")
+        connection.execute(f"INSERT INTO {ORIGIN} VALUES (?)", [json.dumps(origin.of(table.schema))])
         _fill(connection, table, others)
         connection.execute("COMMIT")
     sync(path)
@@ -81,12 +87,67 @@ def _translated() -> Iterator[None]:
         raise InvalidArgumentError(f"SQLite does not take the rows: {error}") from None
 
 
-def _connect(path: Path) -> Any:
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A database that `write` has made, to be read.
+
+    Raises
+    ------
+    InvalidArgumentError
+        It is another database, or none.
+    """
+    require_extra()
+    import apsw
+
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        with closing(_connect(path, apsw.SQLITE_OPEN_READONLY)) as connection:
+            yield connection
+    except apsw.Error as error:
+        raise InvalidArgumentError(f"{path}: it has no vectors of rawllama's, or is damaged: {error}") from None
+
+
+def origin_of(connection: Any) -> str:
+    """What `rawllama.jobs.origin` has said of the vectors, as JSON."""
+    found: str = connection.execute(f"SELECT made_with FROM {ORIGIN}").fetchone()[0]
+    return found
+
+
+def nearest(connection: Any, query: Any, vectors: str, top: int) -> Iterator[tuple[float, dict[str, Any]]]:
+    """The rows whose vectors are most alike this one, with the cosines, the most alike first.
+
+    Parameters
+    ----------
+    connection
+        From `opened`.
+    query
+        A row as `Embedder.encode` gives it, of the type of the vectors; float32 for float16.
+    vectors
+        The name of their column.
+    top
+        So many rows.
+    """
+    values = query.values if isinstance(query, Int8Rows) else query
+    name, read = _TYPES[_ARROW_NAMES[str(values.dtype)]]
+    n_bits = values.size * 8
+    found = connection.execute(
+        f"SELECT v.distance, {ROWS}.* FROM (SELECT rowid, distance FROM {VECTORS} "
+        f"WHERE {_quoted(vectors)} MATCH {read}(?) AND k = ?) v "
+        f"JOIN {ROWS} ON {ROWS}.rowid = v.rowid ORDER BY v.distance",
+        (values.tobytes(), top),
+    )
+    for distance, *row in found:
+        names = [column[0] for column in found.description][1:]
+        similarity = 1 - (2 * distance / n_bits if name == "bit" else distance)
+        yield similarity, dict(zip(names, row, strict=True))
+
+
+def _connect(path: Path, flags: int | None = None) -> Any:
     import apsw
     import sqlite_vec
 
-    path.unlink(missing_ok=True)
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), **({} if flags is None else {"flags": flags}))
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)

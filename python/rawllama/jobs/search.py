@@ -201,7 +201,7 @@ def _nearest(batches: Iterator[pa.RecordBatch], vector: Rows, column: str, top: 
         if len(best) == top:
             chosen = chosen[scores[chosen] > best[-1].similarity]
         others = [name for name in batch.schema.names if name not in (column, column + SCALE)]
-        found: list[dict[str, Any]] = [{} for _ in chosen]
+        found = [dict[str, Any]() for _ in chosen]
         if others:
             found = there.select(others).take(chosen).to_pylist()
         best += map(Hit, scores[chosen].tolist(), found)

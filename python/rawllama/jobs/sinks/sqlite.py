@@ -102,7 +102,7 @@ def opened(path: Path) -> Iterator[Any]:
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        with closing(_connect(path, apsw.SQLITE_OPEN_READONLY)) as connection:
+        with closing(_connect(path, read_only=True)) as connection:
             yield connection
     except apsw.Error as error:
         raise InvalidArgumentError(f"{path}: it has no vectors of rawllama's, or is damaged: {error}") from None
@@ -143,11 +143,12 @@ def nearest(connection: Any, query: Any, vectors: str, top: int) -> Iterator[tup
         yield similarity, dict(zip(names, row, strict=True))
 
 
-def _connect(path: Path, flags: int | None = None) -> Any:
+def _connect(path: Path, *, read_only: bool = False) -> Any:
     import apsw
     import sqlite_vec
 
-    connection = apsw.Connection(str(path), **({} if flags is None else {"flags": flags}))
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags)
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)

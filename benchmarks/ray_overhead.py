@@ -85,7 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = machine.cores()
     if options.batches % cores or options.batches < 2 * cores:
-        parser.error(f"--batches: {options.batches} is no multiple of {cores} from {2 * cores} on; all actors must end together")
+        parser.error(f"--batches: all actors end together with a multiple of {cores}, {2 * cores} at least")
     watch = machine.Watch()
     ray.init(num_cpus=cores, object_store_memory=400_000_000, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rawllama import cli
 from rawllama.errors import InvalidArgumentError
+from rawllama.jobs import search
 from rawllama.jobs.inputs import open_store
 from rawllama.jobs.sinks import Table
 from rawllama.ray import embed_files, manifest, parts
@@ -39,6 +40,7 @@ def test_rows_are_in_order_and_the_embedders(
     assert table["text"].to_pylist() == texts
     assert np.abs(np.stack(table["embedding"].to_numpy()) - vectors).max() <= 1e-6
     assert manifest.digest(minilm) in (target / "_rawllama.json").read_text()
+    assert [hit.row["text"] for hit in search(target, texts[207], model=minilm, top=1)] == [texts[207]]
 
 
 def test_only_what_is_missing_is_computed(corpus: Path, minilm: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 MODULES = (
     "backend", "vocab", "model", "quantization", "adapter", "threadpool", "batch", "memory", "state", "tap",
     "results", "footprint", "context", "inspection", "sampler", "rows", "similarity", "rerank", "planning", "tuning",
-    "embedder", "tensors", "layers", "geometry", "pictures", "hub", "arrow", "cache", "jobs", "ray",
+    "embedder", "tensors", "layers", "geometry", "pictures", "arrow", "cache", "jobs", "ray",
 )  # fmt: skip
 #: Of these, the ones that let the modules below call C.
 ABOVE = {f"rawllama.{name}" for name in (

@@ -201,9 +201,7 @@ def _nearest(batches: Iterator[pa.RecordBatch], vector: Rows, column: str, top: 
         if len(best) == top:
             chosen = chosen[scores[chosen] > best[-1].similarity]
         others = [name for name in batch.schema.names if name not in (column, column + SCALE)]
-        found = [dict[str, Any]() for _ in chosen]
-        if others:
-            found = there.select(others).take(chosen).to_pylist()
+        found = there.select(others).take(chosen).to_pylist() if others else ({} for _ in chosen)
         best += map(Hit, scores[chosen].tolist(), found)
         best = sorted(best, key=lambda hit: -hit.similarity)[:top]
     return best

@@ -176,8 +176,8 @@ def _opened(model: Any, made: dict[str, Any], settings: dict[str, Any], name: st
         _require_same_model(model, made, name)
         yield model
         return
-    known = {key: made[key] for key in ("pooling", "normalize", "dims") if key in made}
-    with Embedder(model, progress=False, **{**known, **settings}) as embedder:
+    options = {key: made[key] for key in ("pooling", "normalize", "dims") if key in made} | settings
+    with Embedder(model, progress=False, **options) as embedder:
         _require_same_model(embedder, made, name)
         yield embedder
 

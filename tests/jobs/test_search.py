@@ -16,6 +16,8 @@ from rawllama.cli import main
 from rawllama.jobs import embed_files, search
 from rawllama.jobs.search import MOST
 
+from ..tools import run_python
+
 WORDS = ("cat", "guitar", "river", "tax", "bread", "moon", "train", "doctor")
 TEXTS = [f"a {first} and a {second}, number {i}" for i, first in enumerate(WORDS) for second in WORDS]
 QUERY = "kittens"
@@ -120,9 +122,17 @@ def test_mistakes(minilm: str, bert: str) -> None:
         with pytest.raises(FileNotFoundError, match=name):
             search(name, QUERY, model=minilm)
     Path("rows.jsonl").write_text("{}\n")
+    Path("no.ending").touch()
+    Path("cut.parquet").write_bytes(Path("out.parquet").read_bytes()[:-20])
+    Path("mixed").mkdir()
+    for name in ("a.arrow", "b.parquet"):
+        made(f"mixed/{name}", minilm)
     Path("broken.db").write_bytes(b"no database at all, but longer than a header" * 9)
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("rows.jsonl", {}, "jsonl is not searched; parquet, arrow, lance and sqlite are"),
+        ("rows.jsonl", {}, "rows.jsonl: it has jsonl files; one of parquet, arrow, lance and sqlite is searched"),
+        ("mixed", {}, "mixed: it has arrow and parquet files; one of"),
+        ("no.ending", {}, "no.ending: its name does not tell its format"),
+        ("cut.parquet", {}, "cut.parquet: it cannot be read as its name says"),
         ("broken.db", {}, "broken.db: it has no vectors of rawllama's, or is damaged"),
         ("in.parquet", {}, "into: in.parquet has no column 'embedding'; it has id, text"),
         ("out.parquet", {"into": "text"}, "is of string, and no fixed-size lists"),
@@ -133,6 +143,81 @@ def test_mistakes(minilm: str, bert: str) -> None:
     for name, options, words in cases:
         with pytest.raises(InvalidArgumentError, match=words):
             search(name, QUERY, **{"model": minilm, **options})
+
+
+def test_files_that_were_made_otherwise(minilm: str, bert: str) -> None:
+    """One file of a folder is not what the others are."""
+    Path("folder").mkdir()
+    made("folder/a.parquet", minilm)
+    made("folder/b.parquet", minilm, pooling="cls")
+    with pytest.raises(InvalidArgumentError, match=r"b.parquet: its vectors were made in another way"):
+        search("folder", QUERY, model=minilm)
+
+
+def test_columns_of_later_files(minilm: str) -> None:
+    Path("folder").mkdir()
+    made("folder/a.parquet", minilm, ["a guitar"])
+    table = pa.table({"text": ["a cat"], "more": [7]})
+    pq.write_table(table, "in2.parquet")
+    embed_files("in2.parquet", "folder/b.parquet", model=minilm, progress=False)
+    assert [hit.row for hit in search("folder", QUERY, model=minilm)] == [
+        {"id": None, "text": "a cat", "more": 7},
+        {"id": 0, "text": "a guitar", "more": None},
+    ]
+
+
+def test_what_is_no_number_is_not_found(minilm: str) -> None:
+    made("out.parquet", minilm)
+    table = pq.read_table("out.parquet")
+    rows = np.stack(table["embedding"].to_numpy())
+    rows[[10, 20]] = np.nan
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+    pq.write_table(table.set_column(2, "embedding", vectors), "nan.parquet", row_group_size=16)
+    expected = [hit for hit in search("out.parquet", QUERY, model=minilm, top=64) if hit.row["id"] not in (10, 20)]
+    assert search("nan.parquet", QUERY, model=minilm, top=64) == expected
+    assert search("nan.parquet", QUERY, model=minilm, top=20) == expected[:20]
+
+
+@pytest.mark.parametrize("target", ["out.parquet", "out.db"])
+def test_an_embedder_of_another_kind(target: str, minilm: str) -> None:
+    made(target, minilm)
+    for options, words in (({"dims": 32}, "dims is 32"), ({"pooling": "cls"}, "pooling is cls")):
+        with (
+            Embedder(minilm, progress=False, **options) as other,  # type: ignore[arg-type]
+            pytest.raises(InvalidArgumentError, match=f"model: its {words}, and that of {target}"),
+        ):
+            search(target, QUERY, model=other)
+    with Embedder(minilm, progress=False, dtype="float16") as close:
+        found, expected = (search(target, QUERY, model=model, top=5) for model in (close, minilm))
+    assert [hit.row for hit in found] == [hit.row for hit in expected]
+
+
+def test_sqlite_of_another_type_or_column(minilm: str) -> None:
+    made("out.db", minilm)
+    with Embedder(minilm, progress=False, dtype="int8") as other:
+        with pytest.raises(InvalidArgumentError, match="model: its dtype is int8, and that of out.db float32"):
+            search("out.db", QUERY, model=other)
+    with pytest.raises(InvalidArgumentError, match="into: out.db has no vectors 'foo'; it has 'embedding'"):
+        search("out.db", QUERY, model=minilm, into="foo")
+
+
+def test_large_columns_take_no_memory(minilm: str) -> None:
+    run_python(
+        """
+import sys
+import pyarrow as pa, pyarrow.parquet as pq
+from rawllama.jobs import embed_files, search
+from tests.memory import forget_peak, peak_kb
+texts = [f"text {i % 50}" for i in range(4000)]
+pq.write_table(pa.table({"text": texts, "more": [f"{i:0100000}" for i in range(4000)]}), "big.parquet", row_group_size=100)
+embed_files("big.parquet", "big.vectors.parquet", model=sys.argv[1], progress=False, dtype="ubinary")
+forget_peak()
+before = peak_kb()
+assert search("big.vectors.parquet", "text 7", model=sys.argv[1], top=3)[0].row["text"] == "text 7"
+assert peak_kb() - before < 300_000, peak_kb() - before  # kB; the column has 400,000
+""",
+        minilm,
+    )
 
 
 def test_the_folder_of_a_job_that_goes_on(minilm: str) -> None:
@@ -147,7 +232,7 @@ def test_command(minilm: str, capsys: pytest.CaptureFixture[str]) -> None:
     expected = search("out.parquet", QUERY, model=minilm, top=2)
     assert main(["search", "out.parquet", QUERY, "--model", minilm, "-k", "2", "--format", "jsonl"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines == [{"similarity": round(hit.similarity, 6), **hit.row} for hit in expected]
+    assert lines == [{"similarity": round(hit.similarity, 6), "row": hit.row} for hit in expected]
     assert main(["search", "out.parquet", QUERY, "--model", minilm, "--top", "2", "--column", "text"]) == 0
     assert capsys.readouterr().out == "".join(f"{hit.similarity:6.3f}  {hit.row['text']}\n" for hit in expected)
     assert main(["search", "out.parquet", QUERY, "--model", minilm, "--column", "x"]) == 1

@@ -15,7 +15,7 @@ from rawllama.jobs.sinks.jsonl import plain
 from . import _model
 
 _EPILOG = """\
-Each vector is compared; in a .db sqlite-vec does it. Pooling, dims and the column of texts are as VECTORS says.
+Each vector is compared; in a .db sqlite-vec does it. Pooling, dims and the column of vectors are as VECTORS says.
 Example: rawllama search vectors.parquet "how do I renew a passport" --top 5
 """
 _LEAST_WIDTH = 40
@@ -33,7 +33,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--model", default="minilm", help=f"{_model.HELP}: that of the vectors (default: minilm)")
     parser.add_argument("--into", metavar="NAME", help="column of the vectors (default: what VECTORS says)")
     parser.add_argument("--column", metavar="NAME", help="column that is shown (default: all but vectors)")
-    parser.add_argument("--format", choices=("table", "jsonl"), default="table", help="default: table")
+    parser.add_argument("--format", choices=("table", "jsonl"), default="table",
+                        help="jsonl: an object a row, with `similarity` and `row` (default: table)")  # fmt: skip
     parser.set_defaults(run=run, verbose=False)
 
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _json(hit: Hit) -> str:
-    return json.dumps({"similarity": round(hit.similarity, 6), **plain(hit.row)}, ensure_ascii=False)
+    return json.dumps({"similarity": round(hit.similarity, 6), "row": plain(hit.row)}, ensure_ascii=False)
 
 
 def _words(hit: Hit, column: str | None, width: int) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What may change between runs, where it has refused no row yet, and what it must have been.
 _MAY_CHANGE = (("bad_rows", "error"), ("bad_rows", "null"), ("bad_rows", "skip"), ("overlong", "error"))
-_ADVICE = "to go on, let it be as it was; to start anew, pass --restart (restart=True)"
+_ADVICE = "to go on, let it be as it was; to replace what was made, pass --restart (restart=True)"
 
 
 def header(source: Source, model: Entry, settings: Entry) -> Entry:
@@ -134,4 +134,4 @@ def _inputs(files: Sequence[InputFile]) -> list[list[Any]]:
 
 
 def _different(name: str, words: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"{name}: a job that is not finished began it, and {words}; {_ADVICE}")
+    return InvalidArgumentError(f"{name}: it was begun with something else: {words}; {_ADVICE}")

@@ -164,19 +164,19 @@ def _state(target: Target, restart: bool) -> Iterator[State]:
     """The state of the job on this output, which no other process has; nothing is left of a job that did not begin."""
     outside = target.work.parent
     made = not outside.exists()
+    target.require_same_device()
     target.work.mkdir(parents=True, exist_ok=True)
     state = State(target)
     state.require_own()
     with locked(target.work / LOCK, target.name):
         if restart:
-            state.clear()
+            state.forget()
         else:
             state.load()
         try:
             yield state
         except BaseException as error:
-            if state.has_work and not state.is_complete:
-                assert state.header is not None
+            if state.header is not None and state.has_work and not state.is_complete:
                 rows = f"{state.done:,} of {sum(state.header['rows']):,} rows"
                 error.add_note(f"{target.name}: {rows} are kept in {target.work}; the same command goes on from there")
             raise

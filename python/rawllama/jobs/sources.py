@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Bytes of strings that a block may have: long documents come in smaller blocks.
 _BLOCK_BYTES = 32 << 20
+_OF_ONE_TYPE = "where it is a value that its column's type does not hold, let the column have one type in all inputs"
 
 
 class Reader(Protocol):
@@ -135,8 +136,8 @@ class Source:
 
     def _of_file(self, file: InputFile, first: int, rows: int, done: int) -> Iterator[pa.RecordBatch]:
         file.require_same()
-        for batch in open_reader(file, self.column, self.lenient).batches(first, self.schema):
-            fitting = fitted(batch, self.schema)
+        for batch in self._read(file, first):
+            fitting = self._fitted(batch, file)
             if not self.lenient and (good := self._good(fitting)) < fitting.num_rows:
                 yield fitting.slice(0, good)
                 words = f"column {self.column!r} is null; fill it, or choose bad_rows: null or skip"
@@ -146,6 +147,22 @@ class Source:
         file.require_same()
         if first != rows:
             raise InvalidArgumentError(f"{file.name}: {first} rows were read, where {rows} had been counted")
+
+    def _read(self, file: InputFile, first: int) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        try:
+            yield from open_reader(file, self.column, self.lenient).batches(first, self.schema)
+        except pa.ArrowInvalid as error:
+            raise InvalidArgumentError(f"{file.name}: {error}; {_OF_ONE_TYPE}") from None
+
+    def _fitted(self, batch: pa.RecordBatch, file: InputFile) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        try:
+            return fitted(batch, self.schema)
+        except pa.ArrowInvalid as error:
+            raise InvalidArgumentError(f"{file.name}: {error}; {_OF_ONE_TYPE}") from None
 
     def _good(self, batch: pa.RecordBatch) -> int:
         """How many rows are before the first that has no text."""

@@ -13,12 +13,12 @@ from rawllama.errors import InvalidArgumentError
 
 from .log import Entry, Log
 from .system import sync_folder
-from .target import Target
+from .target import LOG, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-_LOG, LOCK = "job.log", "lock"
+LOCK = "lock"
 _TEMPORARY = ".tmp"
 
 
@@ -65,7 +65,8 @@ class State:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._log = Log(target.work / _LOG)
+        self._log = Log(target.work / LOG)
+        self._is_stale = False
         self.header: Entry | None = None
         self.parts: list[Part] = []
         self.outputs: list[Output] = []
@@ -79,16 +80,30 @@ class State:
             words = f"it has other files ({min(others)}); remove or rename it"
             raise InvalidArgumentError(f"{self._target.work}: the job keeps its parts there, and {words}")
 
+    def forget(self) -> None:
+        """Let what a process before this one has left be removed when the next job starts, and not before.
+
+        Raises
+        ------
+        InvalidArgumentError
+            It is what another output is made of.
+        """
+        self._is_stale = self._log.path.exists()
+        if self._target.place:
+            entries = self._log.read()
+            self._require_place(entries[0] if entries else None)
+
     def load(self) -> None:
         """Read what a process before this one has left, and remove what it had not finished.
 
         Raises
         ------
         InvalidArgumentError
-            A part is missing, or the log is damaged.
+            A part is missing, or the log is damaged, or another output's.
         """
         entries = self._log.read()
         self.header = entries.pop(0) if entries else None
+        self._require_place(self.header)
         for entry in entries:
             kind = entry.pop("entry")
             if kind == "part":
@@ -106,7 +121,7 @@ class State:
     @property
     def has_work(self) -> bool:
         """Whether there is anything that would be lost."""
-        return bool(self.parts or self.outputs)
+        return bool(self.parts or self.outputs or self._is_stale)
 
     @property
     def done(self) -> int:
@@ -130,6 +145,10 @@ class State:
 
     def start(self, header: Entry) -> None:
         """Begin a job."""
+        if self._is_stale:
+            self.clear()
+            self._is_stale = False
+        header = {**header, "place": self._target.place}
         self._log.create(header)
         self.header = header
 
@@ -142,10 +161,11 @@ class State:
 
     def clear(self) -> None:
         """Remove all that a job before has left, the files that it put out into the folder too."""
-        self._target.withdraw()
+        if self._log.path.exists():  # else they are somebody else's
+            self._target.withdraw()
         self.header, self.parts, self.outputs = None, [], []
         for path in self._target.work.iterdir():
-            if path.name not in (LOCK, _LOG):
+            if path.name not in (LOCK, LOG):
                 _remove(path)
         self._log.path.unlink(missing_ok=True)  # at last: who finds none takes the folder for somebody else's
 
@@ -182,6 +202,11 @@ class State:
         if not self._target.is_folder:
             shutil.rmtree(self._target.work)
 
+    def _require_place(self, header: Entry | None) -> None:
+        if header is not None and header.get("place") != self._target.place:
+            words = f"it is of the job on {header.get('place')}; name another with --work (work=), or remove it"
+            raise InvalidArgumentError(f"{self._target.work}: {words}")
+
     def _append(self, kind: str, entry: Part | Output) -> None:
         self._log.append({"entry": kind, **vars(entry)})
 
@@ -189,7 +214,7 @@ class State:
         """Remove the files that do not count, or no longer."""
         wanted = {part.file: part.size for part in self.waiting()}
         for path in self._target.work.iterdir():
-            if path.name not in (*wanted, LOCK, _LOG):
+            if path.name not in (*wanted, LOCK, LOG):
                 _remove(path)
         for name, size in wanted.items():
             path = self._target.work / name

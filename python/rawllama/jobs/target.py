@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -17,10 +18,14 @@ from . import sinks
 from .inputs import is_address, open_store
 from .system import sync_folder
 
-# Inside an output folder; readers of folders leave out what begins so.
-_WORK = "_rawllama"
+#: What a job keeps inside an output folder; readers of folders leave out what begins so.
+WORK = "_rawllama"
 _PARTS = "part-[0-9][0-9][0-9][0-9][0-9][0-9].*"
 _FOLDER_KIND = "parquet"
+#: The log of a job, in its folder of what is not yet put out; who has it is a job's.
+LOG = "job.log"
+# What SQLite would take for changes of a new database, if it were left of the one before.
+_BESIDE_SQLITE = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Target:
         Whether it is a folder of several files.
     work
         The folder of what is computed and not yet put out.
+    place
+        Where the output is, as a job remembers it; empty where the place of `work` says it.
     path
         Where it is, in `store` if that is not None.
     """
@@ -45,6 +52,7 @@ class Target:
     kind: str
     is_folder: bool
     work: Path
+    place: str
     path: str
     store: Any = None
 
@@ -63,22 +71,42 @@ class Target:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name)
         if not os.access(parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.name)
+        if self.is_folder and not (self.work / LOG).exists():
+            self._require_empty()
         if self.store is not None:
             return
         path = Path(self.path)
         if self.is_folder:
-            self._require_own(path)
+            if path.exists() and not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.name)
         elif path.is_dir() != sinks.is_folder(self.kind) and path.exists():
             code = errno.EISDIR if path.is_dir() else errno.EEXIST
             raise OSError(code, os.strerror(code), self.name)
         elif path.exists() and not (path.is_file() or path.is_dir()):
             raise InvalidArgumentError(f"{self.name}: it is a device or a pipe; name a file, or a folder")
 
-    def _require_own(self, path: Path) -> None:
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.name)
-        if path.is_dir() and not self.work.is_dir() and (found := sorted(one.name for one in path.iterdir())):
-            raise InvalidArgumentError(f"{self.name}: it has other files ({found[0]}); name an empty or a new folder")
+    def require_same_device(self) -> None:
+        """Refuse a `work` from which no renaming leads to the output."""
+        if self.store is not None:
+            return
+        parent = Path(self.path).parent
+        work = next(path for path in (self.work, *self.work.parents) if path.exists())
+        if work.stat().st_dev != parent.stat().st_dev:
+            words = f"it is not on the file system of {parent}, where the output goes; name a folder there"
+            raise InvalidArgumentError(f"work: {self.work}: {words}")
+
+    def _require_empty(self) -> None:
+        """Refuse a folder with files that no job on it has made."""
+        if self.store is not None:
+            self.store.invalidate_cache()
+            found = self.store.find(self.path) if self.store.exists(self.path) else []
+            names = [path.rpartition("/")[2] for path in found]
+        else:
+            path = Path(self.path)
+            names = [one.name for one in path.iterdir() if one != self.work] if path.is_dir() else []
+        if names:
+            words = f"it has other files ({min(names)}); name an empty or a new folder"
+            raise InvalidArgumentError(f"{self.name}: {words}")
 
     def part(self, number: int) -> str:
         """The name of a file in the folder."""
@@ -90,6 +118,11 @@ class Target:
             self._upload(made, name)
             return
         place = Path(self.path, name) if name else Path(self.path)
+        if name:
+            place.parent.mkdir(exist_ok=True)
+        if self.kind == "sqlite":
+            for ending in _BESIDE_SQLITE:
+                place.with_name(place.name + ending).unlink(missing_ok=True)
         if place.is_file():
             made.chmod(stat.S_IMODE(place.stat().st_mode))
         if made.is_dir() and place.is_dir():  # no system call replaces a folder that is not empty
@@ -108,10 +141,15 @@ class Target:
             self.store.rm(names)
 
     def missing(self, names: Iterable[str]) -> str | None:
-        """The first of these files that is not in the folder; None if all are, or it is none or elsewhere."""
-        if not self.is_folder or self.store is not None:
+        """The first of these files that is not in the folder; None if all are, or it is none."""
+        if not self.is_folder:
             return None
-        return next((name for name in names if not Path(self.path, name).exists()), None)
+        if self.store is None:
+            there = {path.name for path in Path(self.path).glob(_PARTS)}
+        else:
+            self.store.invalidate_cache()
+            there = {path.rpartition("/")[2] for path in self.store.glob(f"{self.path}/{_PARTS}")}
+        return next((name for name in names if name not in there), None)
 
     def _upload(self, made: Path, name: str | None) -> None:
         place = f"{self.path}/{name}" if name else self.path
@@ -137,7 +175,7 @@ def open_target(
         One of `sinks.KINDS`; None: by the name's ending, Parquet in a folder.
     work
         Folder for what is computed and not yet put out. By default `NAME.parts` beside the output; inside a folder
-        `_rawllama`; for an address, `NAME.parts` where the process runs.
+        `_rawllama`; for an address, `NAME.HASH.parts` where the process runs.
 
     Raises
     ------
@@ -157,8 +195,12 @@ def open_target(
         raise InvalidArgumentError(f"{text}: a {kind} data set is a folder itself; name it NAME{sinks.ending(kind)}")
     if remote:
         store, path = open_store(text.rstrip("/"))
-        beside = Path(f"{Path(path).name}.parts").absolute()
-        return Target(text, kind, is_folder, Path(work) if work else beside, path, store)
+        address = store.unstrip_protocol(path)
+        mark = hashlib.sha256(address.encode()).hexdigest()[:8]
+        beside = Path(f"{Path(path).name}.{mark}.parts").absolute()
+        return Target(text, kind, is_folder, Path(work) if work else beside, address, path, store)
     place = Path(os.path.realpath(text))
-    beside = place / _WORK if is_folder else place.with_name(f"{place.name}.parts")
-    return Target(text, kind, is_folder, Path(os.path.realpath(work)) if work else beside, str(place))
+    if work:
+        return Target(text, kind, is_folder, Path(os.path.realpath(work)), str(place), str(place))
+    beside = place / WORK if is_folder else place.with_name(f"{place.name}.parts")
+    return Target(text, kind, is_folder, beside, "", str(place))

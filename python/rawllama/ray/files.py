@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rawllama._options import between
 from rawllama.arrow import SCALE
 from rawllama.errors import InvalidArgumentError, LlamaError
-from rawllama.jobs import origin
+from rawllama.jobs import origin, sinks
 from rawllama.jobs.inputs import InputFile, find, is_address, open_store
 from rawllama.jobs.sinks import Table
 from rawllama.ray import manifest, parts
@@ -130,6 +130,9 @@ def embed_files(
     require_ray()
     pool = Pool(actors, cpus_per_actor, gpus_per_actor, dict(ray_options or {}))
     task = Task.of(model, column, into, prompt, bad_rows, {"n_threads": pool.n_threads, **settings})
+    if sinks.kind_of(os.fspath(target)):
+        words = "it is named like a file, and would be a folder of Parquet files; name one such as vectors/"
+        raise InvalidArgumentError(f"target: {os.fspath(target)}: {words}")
     store, folder = open_store(os.fspath(target))
     files = _inputs(source, os.fspath(target), input_format)
     sources = parts.scan(files, column, bad_rows == "null")

@@ -13,6 +13,7 @@ from rawllama.embedder import Embedder
 from rawllama.errors import InvalidArgumentError
 from rawllama.hub import resolve
 from rawllama.jobs.identity import model_entry
+from rawllama.jobs.target import WORK as LOCAL
 
 if TYPE_CHECKING:
     from rawllama.jobs.inputs import InputFile
@@ -66,6 +67,8 @@ def begin(store: Any, folder: str, described: dict[str, Any], *, restart: bool) 
         They differ; or parts are there without a description.
     """
     path = f"{folder}/{NAME}"
+    if store.exists(f"{folder}/{LOCAL}"):
+        raise InvalidArgumentError(f"target: {folder} has what a job without Ray made; name another folder")
     if restart:
         for name in parts_there(store, folder):
             store.rm_file(f"{folder}/{name}")

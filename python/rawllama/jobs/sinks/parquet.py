@@ -11,7 +11,7 @@ from .files import durable
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-# Bytes of vectors in a row group, about.
+# Bytes of a row group in memory, about.
 _GROUP = 32 << 20
 
 
@@ -28,18 +28,11 @@ def write(table: Table, path: Path) -> None:
     options = {"compression": packed, "use_dictionary": [*others, numbers] if is_small else others}
     with durable(path) as file, pq.ParquetWriter(file, table.schema, **options) as writer:
         group: list[pa.RecordBatch] = []
-        room = _group_rows(table)
         for batch in table.batches():
             group.append(batch)
-            room -= batch.num_rows
-            if room <= 0:
+            if sum(one.nbytes for one in group) >= _GROUP:
                 writer.write_table(pa.Table.from_batches(group, table.schema))
-                group, room = [], _group_rows(table)
+                group = []
         if group:
             writer.write_table(pa.Table.from_batches(group, table.schema))
 
-
-def _group_rows(table: Table) -> int:
-    kind = table.schema.field(table.vectors).type
-    bits: int = kind.list_size * kind.value_type.bit_width
-    return max(1, _GROUP * 8 // bits)

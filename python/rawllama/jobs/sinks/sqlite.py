@@ -47,29 +47,41 @@ def require_possible(schema: pa.Schema, vectors: str, has_null: bool) -> None:
     del has_null  # a row without a vector is one that no search finds
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", vectors):
         raise InvalidArgumentError(f"into: sqlite-vec takes letters, digits and _ for a column's name, not {vectors!r}")
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {"rowid": "the number of the row"}
     for name in schema.names:
         if name != vectors and seen.setdefault(name.lower(), name) != name:
             other = seen[name.lower()]
             raise InvalidArgumentError(f"column {name!r}: SQLite takes it for {other!r}; rename one, or choose parquet")
+    with closing(_connect(":memory:")) as connection:
+        _create(connection, schema, vectors)
 
 
 def write(table: Table, path: Path) -> None:
     """Write the database."""
     path.unlink(missing_ok=True)
-    with _translated(), closing(_connect(path)) as connection:
-        others = [field for field in table.schema if field.name != table.vectors]
+    with _translated(), closing(_connect(str(path))) as connection:
         connection.execute("PRAGMA journal_mode = OFF")  # the file is nobody's before it is whole
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
-        columns = ", ".join(f"{_quoted(field.name)} {_type(field.type)}" for field in others)
-        connection.execute(f"CREATE TABLE {ROWS} ({columns})")
-        connection.execute(_vector_table(table))
-        connection.execute(f"CREATE TABLE {ORIGIN} (made_with TEXT)")
+        _create(connection, table.schema, table.vectors)
         connection.execute(f"INSERT INTO {ORIGIN} VALUES (?)", [json.dumps(origin.of(table.schema))])
-        _fill(connection, table, others)
+        _fill(connection, table)
         connection.execute("COMMIT")
     sync(path)
+
+
+def _create(connection: Any, schema: pa.Schema, vectors: str) -> None:
+    """Make the tables, with no rows in them."""
+    import apsw
+
+    columns = ", ".join(f"{_quoted(field.name)} {_type(field.type)}" for field in schema if field.name != vectors)
+    try:
+        connection.execute(f"CREATE TABLE {ROWS} ({columns})")
+        connection.execute(_vector_table(schema.field(vectors)))
+        connection.execute(f"CREATE TABLE {ORIGIN} (made_with TEXT)")
+    except apsw.SQLError as error:
+        words = "rename that column (the vectors' is named with --into), or choose parquet"
+        raise InvalidArgumentError(f"SQLite does not take the columns: {error}; {words}") from None
 
 
 @contextmanager
@@ -102,8 +114,10 @@ def opened(path: Path) -> Iterator[Any]:
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        with closing(_connect(path, read_only=True)) as connection:
+        with closing(_connect(str(path), read_only=True)) as connection:
             yield connection
+    except (apsw.BusyError, apsw.LockedError):
+        raise BlockingIOError(errno.EAGAIN, "another process has locked the database", str(path)) from None
     except apsw.Error as error:
         raise InvalidArgumentError(f"{path}: it has no vectors of rawllama's, or is damaged: {error}") from None
 
@@ -114,7 +128,7 @@ def origin_of(connection: Any) -> str:
     return found
 
 
-def nearest(connection: Any, query: Any, vectors: str, top: int) -> Iterator[tuple[float, dict[str, Any]]]:
+def nearest(connection: Any, query: Any, vectors: str, dims: int, top: int) -> Iterator[tuple[float, dict[str, Any]]]:
     """The rows whose vectors are most alike this one, with the cosines, the most alike first.
 
     Parameters
@@ -122,15 +136,18 @@ def nearest(connection: Any, query: Any, vectors: str, top: int) -> Iterator[tup
     connection
         From `opened`.
     query
-        A row as `Embedder.encode` gives it, of the type of the vectors; float32 for float16.
+        A row as `Embedder.encode` gives it, of the type of the vectors; float32 and float16 are one.
     vectors
         The name of their column.
+    dims
+        What they have of numbers; of bits.
     top
         So many rows.
     """
     values = query.values if isinstance(query, Int8Rows) else query
+    if values.dtype == "float16":
+        values = values.astype("float32")
     name, read = _TYPES[_ARROW_NAMES[str(values.dtype)]]
-    n_bits = values.size * 8
     found = connection.execute(
         f"SELECT v.distance, {ROWS}.* FROM (SELECT rowid, distance FROM {VECTORS} "
         f"WHERE {_quoted(vectors)} MATCH {read}(?) AND k = ?) v "
@@ -139,37 +156,38 @@ def nearest(connection: Any, query: Any, vectors: str, top: int) -> Iterator[tup
     )
     for distance, *row in found:
         names = [column[0] for column in found.description][1:]
-        similarity = 1 - (2 * distance / n_bits if name == "bit" else distance)
+        similarity = 1 - (2 * distance / dims if name == "bit" else distance)
         yield similarity, dict(zip(names, row, strict=True))
 
 
-def _connect(path: Path, *, read_only: bool = False) -> Any:
+def _connect(path: str, *, read_only: bool = False) -> Any:
     import apsw
     import sqlite_vec
 
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(str(path), flags=flags)
+    connection = apsw.Connection(path, flags=flags)
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)
     return connection
 
 
-def _vector_table(table: Table) -> str:
-    kind = table.schema.field(table.vectors).type
+def _vector_table(field: pa.Field) -> str:
+    kind = field.type
     name, _ = _TYPES[str(kind.value_type)]
     if name == "bit":
-        return f"CREATE VIRTUAL TABLE {VECTORS} USING vec0({table.vectors} bit[{kind.list_size * 8}])"
-    column = f"{table.vectors} {name}[{kind.list_size}] distance_metric=cosine"
+        return f"CREATE VIRTUAL TABLE {VECTORS} USING vec0({field.name} bit[{kind.list_size * 8}])"
+    column = f"{field.name} {name}[{kind.list_size}] distance_metric=cosine"
     return f"CREATE VIRTUAL TABLE {VECTORS} USING vec0({column})"
 
 
-def _fill(connection: Any, table: Table, others: list[pa.Field]) -> None:
+def _fill(connection: Any, table: Table) -> None:
+    others = [field for field in table.schema if field.name != table.vectors]
     kind = str(table.schema.field(table.vectors).type.value_type)
     marks = ", ".join("?" * (len(others) + 1))
     names = ", ".join(["rowid", *(_quoted(field.name) for field in others)])
     rows = f"INSERT INTO {ROWS} ({names}) VALUES ({marks})"
-    vectors = f"INSERT INTO {VECTORS} (rowid, {table.vectors}) VALUES (?, {_TYPES[kind][1]}(?))"
+    vectors = f"INSERT INTO {VECTORS} (rowid, {_quoted(table.vectors)}) VALUES (?, {_TYPES[kind][1]}(?))"
     first = 1
     for batch in table.batches():
         for start in range(0, batch.num_rows, _AT_ONCE):

@@ -45,7 +45,8 @@ class Address:
         """
         found = _ADDRESS.fullmatch(name)
         file = (found[3] or "") if found else ""
-        if not found or (file and not file.endswith(".gguf")):
+        is_odd = any(part in ("", ".", "..") for part in file.split("/")) if file else False
+        if not found or is_odd or (file and not file.endswith(".gguf")):
             asked = "hf://owner/repository@revision/folder/file.gguf asks for a revision"
             raise InvalidArgumentError(f"model: {name!r} is not of the form {FORM}; {asked}")
         return cls(found[1], unquote(found[2]) if found[2] else None, file)
@@ -164,6 +165,8 @@ def _remedy(hub: Any, address: Address, error: Exception) -> str:
         return _unreachable(hub, address, cause)
     if isinstance(error, errors.EntryNotFoundError):
         return _other_files(hub, address)
+    if isinstance(error, OSError) and error.filename:
+        return f"it cannot be kept ({_words(error)}): set HF_HOME to a folder that can be written and has room"
     return f"it could not be brought ({_words(error)}): try again"
 
 

@@ -103,7 +103,7 @@ def test_noise_is_told() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"documents": ()}, "documents: 0; pass what is above 0"),
+        ({"documents": ()}, "documents: 0; pass numbers above 0"),
         ({"nodes": (1, 0)}, "nodes: 0; pass"),
         ({"cores_per_node": -1}, "cores_per_node: -1"),
         ({"gpu_tokens_per_second": 0.0}, "gpu_tokens_per_second: 0.0"),

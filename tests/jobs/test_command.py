@@ -49,7 +49,7 @@ def test_settings(embed: Run, bert: str) -> None:
     write({"text": ["a cat", None, "b " * 99]}, "in.parquet")
     done = embed("in.parquet", "-o", "out.npy", "--dims", "8", "--dtype", "float16", "--normalize", "none",
                  "--pooling", "cls", "--bad-rows", "skip", "--overlong", "truncate")  # fmt: skip
-    assert b"2 rows, 1 bad rows skipped, 1 texts cut" in done.stderr
+    assert b"2 rows, 1 bad rows, 1 texts cut" in done.stderr
     settings = {"dims": 8, "dtype": "float16", "normalize": "none", "pooling": "cls", "overlong": "truncate"}
     with Embedder(bert, **settings) as embedder, pytest.warns(match="cut"):
         expected = embedder.encode(["a cat", "b " * 99])

@@ -141,7 +141,7 @@ def test_addresses(name: str, target: str, job: Job, texts: list[str], small: Em
     options = {"block_rows": 100, "checkpoint_seconds": 0, "part_rows": 300}
     with pytest.raises(KeyboardInterrupt):
         job("memory://in", f"memory://{target}", progress=stop, **options)
-    assert Path(f"{target.rstrip('/')}.parts").is_dir()
+    assert len(list(Path().glob(f"{target.rstrip('/')}.*.parts"))) == 1
     report = job("memory://in/*", f"memory://{target}", **options)
     assert (report.rows, report.resumed) == (1000, 500)
     expected = np.concatenate([small.encode(texts[i : i + 100]) for i in range(0, 1000, 100)])

@@ -194,10 +194,10 @@ def test_an_embedder_of_another_kind(target: str, minilm: str) -> None:
 
 def test_sqlite_of_another_type_or_column(minilm: str) -> None:
     made("out.db", minilm)
-    with Embedder(minilm, progress=False, dtype="int8") as other:
-        with pytest.raises(InvalidArgumentError, match="model: its dtype is int8, and that of out.db float32"):
-            search("out.db", QUERY, model=other)
-    with pytest.raises(InvalidArgumentError, match="into: out.db has no vectors 'foo'; it has 'embedding'"):
+    words = r"model: its dtype is int8, and that of out\.db float32"
+    with Embedder(minilm, progress=False, dtype="int8") as other, pytest.raises(InvalidArgumentError, match=words):
+        search("out.db", QUERY, model=other)
+    with pytest.raises(InvalidArgumentError, match=r"into: out\.db has no vectors 'foo'; it has 'embedding'"):
         search("out.db", QUERY, model=minilm, into="foo")
 
 
@@ -209,7 +209,8 @@ import pyarrow as pa, pyarrow.parquet as pq
 from rawllama.jobs import embed_files, search
 from tests.memory import forget_peak, peak_kb
 texts = [f"text {i % 50}" for i in range(4000)]
-pq.write_table(pa.table({"text": texts, "more": [f"{i:0100000}" for i in range(4000)]}), "big.parquet", row_group_size=100)
+table = pa.table({"text": texts, "more": [f"{i:0100000}" for i in range(4000)]})
+pq.write_table(table, "big.parquet", row_group_size=100)
 embed_files("big.parquet", "big.vectors.parquet", model=sys.argv[1], progress=False, dtype="ubinary")
 forget_peak()
 before = peak_kb()

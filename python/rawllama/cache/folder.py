@@ -111,8 +111,9 @@ class Folder:
         self.limit = limit
         with _mutex:
             number, generation = self.newest()
-            if generation.path.stat().st_size > self._file_size:
-                self._start(number + 1)
+            with suppress(FileNotFoundError):  # another process has removed it: then it is not too large
+                if generation.path.stat().st_size > self._file_size:
+                    self._start(number + 1)
             self._remove_old()
 
     def newest(self) -> tuple[int, Generation]:
@@ -264,6 +265,8 @@ def _about(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         if not any(name for name in path.iterdir() if not name.name.startswith(".")):
             return {}
+        if (path / ABOUT).exists():  # another process has made it meanwhile
+            return _about(path)
         words = "it has other files"
     except (ValueError, KeyError, TypeError):
         words = f"its {ABOUT} is damaged"

@@ -79,8 +79,8 @@ class Generation:
         try:
             with _translated(path):
                 self._require_whole()
-                self._index = self._env.open_db(b"index", create=not old)
-                self._rows = self._env.open_db(b"rows", create=not old)
+                self._index = self._open_db(b"index", create=not old)
+                self._rows = self._open_db(b"rows", create=not old)
                 self._env.reader_check()
         except BaseException:
             self._env.close()
@@ -145,6 +145,13 @@ class Generation:
         except lmdb.MapResizedError:  # by a process that gave another limit
             self._env.set_mapsize(0)
             return self._env.begin(write=write, buffers=True)
+
+    def _open_db(self, name: bytes, *, create: bool) -> lmdb._Database:
+        try:
+            return self._env.open_db(name, create=create)
+        except lmdb.MapResizedError:
+            self._env.set_mapsize(0)
+            return self._env.open_db(name, create=create)
 
     def _require_whole(self) -> None:
         """Refuse a file that is shorter than LMDB thinks: reading behind its end would kill the process."""

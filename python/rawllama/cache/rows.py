@@ -44,7 +44,12 @@ class CachedRows:
     def find(self, texts: Texts) -> Found:
         """What is known of these texts."""
         keys = self._keys(texts)
-        data, found = self._cache.get_many(keys, packed(self._target.empty(0)).shape[1])
+        width = packed(self._target.empty(0)).shape[1]
+        try:
+            data, found = self._cache.get_many(keys, width)
+        except OSError as error:
+            warnings.warn(f"the cache is not read: {error}", RuntimeWarning, stacklevel=2)
+            data, found = np.zeros((len(keys), width), np.uint8), np.zeros(len(keys), np.bool_)
         return Found(self, keys, unpacked(data, self._target), found)
 
     def store(self, keys: list[bytes], rows: Rows) -> None:

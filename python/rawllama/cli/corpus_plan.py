@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rawllama.corpus_plan import Assumptions, Rates, measure, page
 from rawllama.errors import InvalidArgumentError
+from rawllama.io import require_writable
 from rawllama.rows import DTYPES
 
 from . import _model
@@ -77,6 +77,8 @@ def _rates(options: argparse.Namespace) -> Rates:
         if options.rates is None:
             raise InvalidArgumentError("--rates: there are none; name a file of them, or measure with --measure")
         return Rates.load(options.rates)
+    if options.rates is not None:
+        require_writable(str(options.rates), "jsonl")
     rates = measure(options.model)
     for note in rates.notes:
         print(f"rawllama: {note}", file=sys.stderr)
@@ -104,5 +106,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    count: Callable[[float], int] = int
-    return tuple(count(number) for number in _numbers(text))
+    numbers = _numbers(text)
+    if not all(number.is_integer() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} has a number that is not whole")
+    return tuple(map(int, numbers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from rawllama.errors import InvalidArgumentError
 
@@ -41,18 +42,19 @@ class Assumptions:
     storage_gbit: float = 100
 
     def __post_init__(self) -> None:
-        numbers = {
-            "documents": min(self.documents, default=0),
-            "nodes": min(self.nodes, default=0),
-            "gpus": min(self.gpus, default=0),
-            "cores_per_node": self.cores_per_node,
-            "gpu_tokens_per_second": 1 if self.gpu_tokens_per_second is None else self.gpu_tokens_per_second,
-            "node_gbit": self.node_gbit,
-            "storage_gbit": self.storage_gbit,
+        numbers: dict[str, Sequence[float]] = {
+            "documents": self.documents,
+            "nodes": self.nodes,
+            "gpus": self.gpus,
+            "cores_per_node": [self.cores_per_node],
+            "gpu_tokens_per_second": [1 if self.gpu_tokens_per_second is None else self.gpu_tokens_per_second],
+            "node_gbit": [self.node_gbit],
+            "storage_gbit": [self.storage_gbit],
         }
-        for name, number in numbers.items():
-            if not number > 0:
-                raise InvalidArgumentError(f"{name}: {number!r}; pass what is above 0")
+        for name, values in numbers.items():
+            for value in values or [0]:
+                if not 0 < value < inf:
+                    raise InvalidArgumentError(f"{name}: {value!r}; pass numbers above 0")
 
 
 @dataclass(frozen=True)

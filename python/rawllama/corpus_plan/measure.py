@@ -45,7 +45,7 @@ def measure(model: str, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENG
     rounds
         Of which the medians are taken, 3 at least.
     lengths
-        Tokens of a document, 6 to 400, in rising order.
+        Tokens of a document, 6 to 400, in rising order; what the model does not take is left out.
 
     Raises
     ------
@@ -60,10 +60,12 @@ def measure(model: str, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENG
     if rounds < 3:
         raise InvalidArgumentError(f"rounds: {rounds}; 3 at least make a median")
     cores, watch = machine.cores(), machine.Watch()
-    with Embedder(model, n_threads=cores, progress=False) as embedder, tempfile.TemporaryDirectory() as folder:
+    opened = Embedder(model, n_threads=cores, overlong="truncate", progress=False)
+    with opened as embedder, tempfile.TemporaryDirectory() as folder:
         texts = corpus.texts(_CANDIDATES)
         tokens = np.diff(embedder.model.vocab.tokenize_many(texts)[1])
-        chosen = [_of_length(texts, tokens, length) for length in lengths]
+        possible = [length for length in lengths if length * _SPREAD <= embedder.max_tokens] or [min(lengths)]
+        chosen = [_of_length(texts, tokens, length) for length in possible]
         embedded = _embedding(embedder, chosen, rounds, cores)
         mixed = texts[:_ROWS]
         tokenized = _times(lambda: embedder.model.vocab.tokenize_many(mixed, n_threads=1), rounds)

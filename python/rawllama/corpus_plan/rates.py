@@ -10,6 +10,7 @@ from typing import Any
 
 from rawllama.bench.stats import Estimate
 from rawllama.errors import InvalidArgumentError
+from rawllama.rows import DTYPES
 
 FORMAT = 1
 
@@ -91,7 +92,7 @@ class Rates:
         """
         try:
             return _rates(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             words = f"not rates of rawllama corpus-plan ({error!r}); measure some with --measure"
             raise InvalidArgumentError(f"{path}: {words}") from None
 
@@ -99,6 +100,8 @@ class Rates:
 def _rates(found: dict[str, Any]) -> Rates:
     if found.pop("format") != FORMAT:
         raise ValueError("another format")
+    if not found["lengths"] or found["vector_bytes"].keys() != set(DTYPES):
+        raise ValueError("no lengths, or not all dtypes")
     for one in found["lengths"]:
         one["documents_per_second"] = Estimate(**one["documents_per_second"])
     found["lengths"] = tuple(Length(**one) for one in found["lengths"])

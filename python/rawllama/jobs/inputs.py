@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import errno
+import fnmatch
 import glob
 import gzip
 import lzma
@@ -170,6 +171,15 @@ def open_store(address: str) -> tuple[Any, str]:
     except ValueError as error:
         raise InvalidArgumentError(f"{address}: {error}") from None
     return store, path
+
+
+def listed(store: Any, folder: str, pattern: str) -> list[str]:
+    """Names in a folder of an fsspec store that fit a pattern; none where there is no folder. Its own name is none."""
+    store.invalidate_cache()
+    if not store.exists(folder):
+        return []
+    names = [path.rstrip("/").rpartition("/")[2] for path in store.ls(folder, detail=False)]
+    return sorted(fnmatch.filter(names, pattern))
 
 
 def _local(name: str, kind: str | None, leave_out: Path | None) -> Iterator[InputFile]:

@@ -38,7 +38,7 @@ class Report:
     def __str__(self) -> str:
         words = f"{self.path}: {self.rows:,} rows"
         if self.skipped:
-            words += f", {self.skipped:,} bad rows skipped"
+            words += f", {self.skipped:,} bad rows"
         if self.truncated:
             words += f", {self.truncated:,} texts cut"
         if self.resumed:

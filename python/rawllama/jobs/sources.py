@@ -13,14 +13,15 @@ from rawllama.errors import InvalidArgumentError
 from .inputs import InputFile
 from .rowfiles import CsvFile, JsonLinesFile, LinesFile
 from .schemas import fitted, unified
+from .system import naming
 from .tables import ArrowFile, ParquetFile
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
     from numpy.typing import NDArray
 
-# Bytes of strings that a block may have: long documents come in smaller blocks.
-_BLOCK_BYTES = 32 << 20
+# Bytes of strings that a block may have: long documents come in smaller blocks, so that a kill costs less.
+_BLOCK_BYTES = 1 << 20
 _OF_ONE_TYPE = "where it is a value that its column's type does not hold, let the column have one type in all inputs"
 
 
@@ -152,7 +153,8 @@ class Source:
         import pyarrow as pa
 
         try:
-            yield from open_reader(file, self.column, self.lenient).batches(first, self.schema)
+            with naming(file.name):
+                yield from open_reader(file, self.column, self.lenient).batches(first, self.schema)
         except pa.ArrowInvalid as error:
             raise InvalidArgumentError(f"{file.name}: {error}; {_OF_ONE_TYPE}") from None
 

@@ -194,7 +194,10 @@ class State:
         import pyarrow as pa
 
         for part in parts:
-            with pa.OSFile(str(self._target.work / part.file)) as file, pa.ipc.open_stream(file) as reader:
+            # Writers in other languages want memory that is aligned, which the files' own need not be.
+            aligned = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.At64Byte)
+            path = str(self._target.work / part.file)
+            with pa.OSFile(path) as file, pa.ipc.open_stream(file, options=aligned) as reader:
                 yield from reader
 
     def finish(self) -> None:

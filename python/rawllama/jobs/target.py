@@ -15,7 +15,7 @@ from typing import Any
 from rawllama.errors import InvalidArgumentError
 
 from . import sinks
-from .inputs import is_address, open_store
+from .inputs import is_address, listed, open_store
 from .system import sync_folder
 
 #: What a job keeps inside an output folder; readers of folders leave out what begins so.
@@ -98,9 +98,7 @@ class Target:
     def _require_empty(self) -> None:
         """Refuse a folder with files that no job on it has made."""
         if self.store is not None:
-            self.store.invalidate_cache()
-            found = self.store.find(self.path) if self.store.exists(self.path) else []
-            names = [path.rpartition("/")[2] for path in found]
+            names = listed(self.store, self.path, "*")
         else:
             path = Path(self.path)
             names = [one.name for one in path.iterdir() if one != self.work] if path.is_dir() else []
@@ -137,8 +135,8 @@ class Target:
         if self.store is None:
             for path in Path(self.path).glob(_PARTS):
                 path.unlink()
-        elif names := self.store.glob(f"{self.path}/{_PARTS}"):
-            self.store.rm(names)
+        elif names := listed(self.store, self.path, _PARTS):
+            self.store.rm([f"{self.path}/{name}" for name in names])
 
     def missing(self, names: Iterable[str]) -> str | None:
         """The first of these files that is not in the folder; None if all are, or it is none."""
@@ -147,8 +145,7 @@ class Target:
         if self.store is None:
             there = {path.name for path in Path(self.path).glob(_PARTS)}
         else:
-            self.store.invalidate_cache()
-            there = {path.rpartition("/")[2] for path in self.store.glob(f"{self.path}/{_PARTS}")}
+            there = set(listed(self.store, self.path, _PARTS))
         return next((name for name in names if name not in there), None)
 
     def _upload(self, made: Path, name: str | None) -> None:
@@ -186,6 +183,7 @@ def open_target(
     remote = is_address(text)
     own = sinks.kind_of(text)
     has_folder_kind = own is not None and sinks.is_folder(own)
+    text = text.rstrip("/" + os.sep) if has_folder_kind else text
     is_folder = text.endswith(("/", os.sep)) or (not remote and Path(text).is_dir() and not has_folder_kind)
     kind = kind or (_FOLDER_KIND if is_folder else own)
     if kind is None or kind not in sinks.KINDS:

@@ -99,6 +99,8 @@ class Pool:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not _is_count(self.actors):
+            raise InvalidArgumentError(f"actors: {self.actors!r} is neither a number nor two, least and most")
         least, most = self._bounds()
         if least < 1 or (most is not None and most < least):
             raise InvalidArgumentError(f"actors: {self.actors!r}; pass a number from 1, or two: least and most")
@@ -131,10 +133,17 @@ class Pool:
         return (self.actors, self.actors) if isinstance(self.actors, int) else self.actors
 
 
+def _is_count(actors: object) -> bool:
+    if actors is None or (isinstance(actors, int) and not isinstance(actors, bool)):
+        return True
+    return isinstance(actors, tuple) and len(actors) == 2 and all(isinstance(one, int) for one in actors)
+
+
 def _for_actors(model: str | os.PathLike[str]) -> str:
     """The model's name as processes with another working directory understand it."""
     name = os.fspath(model)
-    return str(Path(name).resolve()) if name not in NAMES and Path(name).is_file() else name
+    # Not resolved: what a link leads to may have no name that tells the other files of the model.
+    return str(Path(name).absolute()) if name not in NAMES and Path(name).is_file() else name
 
 
 def require_ray() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rawllama._options import between
 from rawllama.arrow import BLOCK_ROWS
+from rawllama.errors import InvalidArgumentError
 from rawllama.ray.actors import Actors, Pool, Task, Worker, require_ray
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def embed(
     Calls: llama_tokenize, llama_encode or llama_decode, llama_get_embeddings_seq
     """
     require_ray()
+    if not hasattr(dataset, "map_batches"):
+        kind = type(dataset).__name__
+        raise InvalidArgumentError(f"dataset: {kind} is no ray.data.Dataset; make one, e.g. with ray.data.from_arrow")
     pool = Pool(actors, cpus_per_actor, gpus_per_actor, dict(ray_options or {}))
     task = Task.of(model, column, into, prompt, bad_rows, {"n_threads": pool.n_threads, **settings})
     return dataset.map_batches(

@@ -58,7 +58,7 @@ class Report:
     seconds: float
 
     def __str__(self) -> str:
-        words = f"{self.path}: {self.rows:,} rows in {self.parts:,} files"
+        words = f"{self.path}: {self.rows:,} rows in {self.parts:,} {'file' if self.parts == 1 else 'files'}"
         if self.skipped:
             words += f", {self.skipped:,} bad rows without a vector"
         if before := self.rows - self.computed_rows:
@@ -119,6 +119,8 @@ def embed_files(
         files, with another model, or with other settings.
     MissingExtraError
         Ray is not installed.
+    ConcurrentUseError
+        Another job writes to the target. On storage that is not one of files it is found as soon as both have begun.
     OSError
         A file cannot be read or written, by the driver or an actor; or actors write where the driver does not look.
     LlamaError
@@ -136,16 +138,19 @@ def embed_files(
     store, folder = open_store(os.fspath(target))
     files = _inputs(source, os.fspath(target), input_format)
     sources = parts.scan(files, column, bad_rows == "null")
-    if taken := {into, into + SCALE} & set(sources[0].schema.names):
+    added = {into, into + SCALE} if settings.get("dtype") == "int8" else {into}
+    if taken := added & set(sources[0].schema.names):
         raise InvalidArgumentError(f"into: there is a column {taken.pop()!r} already; give another name")
     whole = parts.cut(sources, between("part_rows", part_rows, 1, 1 << 40))
     digest = manifest.digest(task.model)
-    manifest.begin(store, folder, manifest.describe(task, files, part_rows, digest), restart=restart)
-    there = manifest.parts_there(store, folder)
-    missing = [part for part in whole if part.name not in there]
-    skipped = _compute(missing, _Maker(task, store, folder, digest), pool) if missing else 0
-    _require_whole(whole, manifest.parts_there(store, folder), folder)
-    parts.clear_unfinished(store, folder)
+    described = manifest.describe(task, files, part_rows, digest)
+    with manifest.only_one(store, folder):
+        job = manifest.begin(store, folder, described, restart=restart)
+        there = manifest.parts_there(store, folder)
+        missing = [part for part in whole if part.name not in there]
+        skipped = _compute(missing, _Maker(task, store, folder, digest, job), pool) if missing else 0
+        _require_whole(whole, manifest.parts_there(store, folder), folder)
+        parts.clear_unfinished(store, folder)
     return Report(
         path=os.fspath(target),
         rows=sum(part.n_rows for part in whole),
@@ -202,6 +207,7 @@ class _Maker:
     store: Any
     folder: str
     digest: str
+    job: str
 
     def make(self, part: Part, worker: Worker) -> int:
         """Read, compute and write a part; the number of rows without a vector."""
@@ -216,8 +222,12 @@ class _Maker:
         task = self.task
         columns = worker.schema(part.source.schema)
         schema = origin.described(columns, worker.embedder, self.digest, task.column, task.into, task.prompt)
-        parts.write(self.store, self.folder, part.name, Table(schema, self.task.into, part.n_rows, batches))
+        table = Table(schema, self.task.into, part.n_rows, batches)
+        parts.write(self.store, self.folder, part.name, table, self._require_current)
         return skipped
+
+    def _require_current(self) -> None:
+        manifest.require_current(self.store, self.folder, self.job)
 
 
 class _Actor:

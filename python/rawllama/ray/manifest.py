@@ -5,14 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import platform
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rawllama.embedder import Embedder
-from rawllama.errors import InvalidArgumentError
+from rawllama.errors import ConcurrentUseError, InvalidArgumentError
 from rawllama.hub import resolve
 from rawllama.jobs.identity import model_entry
+from rawllama.jobs.inputs import listed
+from rawllama.jobs.lock import locked
 from rawllama.jobs.target import WORK as LOCAL
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 #: Readers of folders leave out names that begin so.
 NAME = "_rawllama.json"
+_LOCK = ".rawllama.lock"
 
 
 def digest(model: str) -> str:
@@ -58,38 +64,74 @@ def describe(task: Task, files: Sequence[InputFile], part_rows: int, model_diges
     }
 
 
-def begin(store: Any, folder: str, described: dict[str, Any], *, restart: bool) -> None:
-    """Write the description into the folder, or compare it with the one that is there.
+@contextmanager
+def only_one(store: Any, folder: str) -> Iterator[None]:
+    """Let no other driver write to the folder meanwhile, where the store is one of files.
+
+    Raises
+    ------
+    ConcurrentUseError
+        Another one does.
+    """
+    if not getattr(store, "local_file", False):
+        yield
+        return
+    place = Path(folder)
+    made = not place.exists()
+    place.mkdir(parents=True, exist_ok=True)
+    lock = place / _LOCK
+    try:
+        with locked(lock, folder):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    finally:
+        if made and not any(place.iterdir()):
+            place.rmdir()
+
+
+def begin(store: Any, folder: str, described: dict[str, Any], *, restart: bool) -> str:
+    """Write the description into the folder, or compare it with the one that is there; the name of the job.
 
     Raises
     ------
     InvalidArgumentError
-        They differ; or parts are there without a description.
+        They differ, and there are parts; or parts are there without a description.
     """
     path = f"{folder}/{NAME}"
     if store.exists(f"{folder}/{LOCAL}"):
         raise InvalidArgumentError(f"target: {folder} has what a job without Ray made; name another folder")
+    there = parts_there(store, folder)
     if restart:
-        for name in parts_there(store, folder):
+        for name in there:
             store.rm_file(f"{folder}/{name}")
-    elif store.exists(path):
-        _require_same(json.loads(store.cat_file(path)), described, folder)
-        return
-    elif there := parts_there(store, folder):
+    elif there and store.exists(path):
+        known = json.loads(store.cat_file(path))
+        _require_same(known, described, folder)
+        return str(known["job"])
+    elif there:
         remedy = "name an empty folder, or pass restart=True to remove them"
         raise InvalidArgumentError(
             f"target: {folder} has {len(there)} parts, and no {NAME} that tells of what; {remedy}"
         )
     store.makedirs(folder, exist_ok=True)
+    job = uuid.uuid4().hex
     unfinished = f"{folder}/.{NAME}.tmp"
-    store.pipe_file(unfinished, json.dumps(described, indent=1).encode())
+    store.pipe_file(unfinished, json.dumps({**described, "job": job}, indent=1).encode())
     store.mv(unfinished, path)
+    return job
+
+
+def require_current(store: Any, folder: str, job: str) -> None:
+    """Raise ConcurrentUseError if another job has begun in the folder."""
+    if json.loads(store.cat_file(f"{folder}/{NAME}"))["job"] != job:
+        raise ConcurrentUseError(f"target: another job has begun in {folder}; let one end, or name another folder")
 
 
 def parts_there(store: Any, folder: str) -> set[str]:
     """Names of the parts that are finished."""
-    store.invalidate_cache()
-    return {path.rpartition("/")[2] for path in store.glob(f"{folder}/part-*.parquet")}
+    return set(listed(store, folder, "part-*.parquet"))
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], folder: str) -> None:

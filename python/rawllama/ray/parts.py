@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rawllama.arrow import BLOCK_ROWS
-from rawllama.jobs.inputs import InputFile
+from rawllama.jobs.inputs import InputFile, listed
 from rawllama.jobs.schemas import unified
 from rawllama.jobs.sinks import Table, parquet
 from rawllama.jobs.sources import Source
@@ -88,8 +88,8 @@ def cut(sources: Sequence[Source], part_rows: int) -> list[Part]:
     return [Part(f"part-{number:06d}.parquet", *found) for number, found in enumerate(ranges)]
 
 
-def write(store: Any, folder: str, name: str, table: Table) -> None:
-    """Write one file, which appears when it is whole."""
+def write(store: Any, folder: str, name: str, table: Table, check: Callable[[], object]) -> None:
+    """Write one file, which appears when it is whole, and `check` has raised nothing."""
     unfinished = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
     if getattr(store, "local_file", False):
         parquet.write(table, Path(unfinished))
@@ -99,12 +99,12 @@ def write(store: Any, folder: str, name: str, table: Table) -> None:
             parquet.write(table, made)
             with made.open("rb") as here, store.open(unfinished, "wb") as there:
                 shutil.copyfileobj(here, there, 1 << 20)
+    check()
     store.mv(unfinished, f"{folder}/{name}")
 
 
 def clear_unfinished(store: Any, folder: str) -> None:
     """Remove what actors left that died while they wrote."""
-    store.invalidate_cache()
-    for path in store.glob(f"{folder}/.part-*.tmp"):
+    for name in listed(store, folder, ".part-*.tmp"):
         with suppress(FileNotFoundError):
-            store.rm_file(path)
+            store.rm_file(f"{folder}/{name}")

@@ -30,8 +30,10 @@ def require_possible(schema: pa.Schema, vectors: str, has_null: bool) -> None:
 
 def write(table: Table, path: Path) -> None:
     """Write the matrix, shape (rows, width); null is a row of NaN."""
+    import pyarrow as pa
+
     kind = table.schema.field(table.vectors).type
-    dtype = np.dtype(kind.value_type.to_pandas_dtype())
+    dtype = pa.array([], kind.value_type).to_numpy().dtype
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False,
               "shape": (table.rows, kind.list_size)}  # fmt: skip
     with durable(path) as file:

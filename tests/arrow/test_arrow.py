@@ -186,3 +186,57 @@ def test_refused(batch: Any, options: dict[str, Any], words: str, embedder: Embe
 def test_scale_is_taken(minilm: str) -> None:
     with pytest.raises(InvalidArgumentError, match="into: there is a column 'x_scale' already"):
         run(batch_of(["a"]).append_column("x_scale", pa.array([1])), model=minilm, into="x", dtype="int8")
+
+
+def test_columns_that_are_wrong(minilm: str) -> None:
+    batch = pa.record_batch({"text": ["a"]})
+    twice = pa.RecordBatch.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        ([twice], {}, "column: there are several 'text'"),
+        ([batch], {"into": None}, "into: None is no column's name"),
+        ([batch], {"column": ""}, "column: '' is no column's name"),
+        ([batch], {"cache": "folder"}, "cache: 'folder' is no rawllama.cache.Cache"),
+        (None, {}, "batches: NoneType has no record batches"),
+    ]
+    for batches, options, words in cases:
+        with pytest.raises(InvalidArgumentError, match=words):
+            list(embed_batches(batches, model=minilm, **options))
+
+
+def test_strings_of_several_layouts_in_one_block(minilm: str) -> None:
+    kinds = [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+    texts = [pa.array([f"text {i}", None], pa.string()).cast(kind) for i, kind in enumerate(kinds)]
+    batches = [pa.record_batch({"text": column}) for column in texts]
+    made = embed_batches(batches, model=minilm, bad_rows="null", block_rows=100)
+    rows = [batch.column("embedding") for batch in made]
+    assert [column.is_null().to_pylist() for column in rows] == [[False, True]] * 3
+    with Embedder(minilm) as embedder:
+        expected = embedder.encode([f"text {i}" for i in range(3)])
+    assert np.abs(np.stack([column[0].values.to_numpy() for column in rows]) - expected).max() < 1e-6
+
+
+def test_a_column_that_only_int8_would_write(minilm: str) -> None:
+    batch = pa.record_batch({"text": ["a"], "embedding_scale": [1]})
+    assert next(embed_batches([batch], model=minilm)).schema.names == ["text", "embedding_scale", "embedding"]
+    with pytest.raises(InvalidArgumentError, match="into: there is a column 'embedding_scale' already"):
+        next(embed_batches([batch], model=minilm, dtype="int8"))
+
+
+def test_rows_that_are_too_long_by_a_token(tiny: Callable[[str], Path]) -> None:
+    """SentencePiece puts a sign before a text: it may have more tokens than bytes."""
+    model = str(tiny("gemma-embedding"))
+    with Embedder(model) as embedder:
+        size = next(n for n in range(1, 100) if len(embedder.tokenize("z" * n)) > embedder.max_tokens)
+        texts = ["ok", "z" * size, "z" * (size - 1)]
+        batch = pa.record_batch({"text": texts})
+        rows = next(embed_batches([batch], model=embedder, bad_rows="null")).column("embedding")
+    assert rows.is_null().to_pylist() == [False, True, False]
+
+
+def test_a_long_text_that_is_no_utf8(minilm: str) -> None:
+    """Arrow does not look at the bytes; it counts as too long, and not as an error."""
+    data = b"good" + b"\xff\xfe word " * 600
+    ends = np.array([0, 4, len(data)], np.int32)
+    texts = pa.StringArray.from_buffers(2, pa.py_buffer(ends), pa.py_buffer(data))
+    rows = next(embed_batches([pa.record_batch({"text": texts})], model=minilm, bad_rows="null")).column("embedding")
+    assert rows.is_null().to_pylist() == [False, True]

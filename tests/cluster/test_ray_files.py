@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rawllama import cli
-from rawllama.errors import InvalidArgumentError
+from rawllama.errors import ConcurrentUseError, InvalidArgumentError
 from rawllama.jobs import search
 from rawllama.jobs.inputs import open_store
 from rawllama.jobs.sinks import Table
@@ -93,6 +93,50 @@ def test_the_command(
     assert np.abs(rows - vectors).max() <= 1e-6
 
 
+def test_a_folder_with_brackets_is_a_folder(corpus: Path, minilm: str, tmp_path: Path) -> None:
+    target = tmp_path / "out[1]"
+    assert embed_files(corpus / "a.parquet", target, model=minilm).computed_rows == 205
+    assert embed_files(corpus / "a.parquet", target, model=minilm).computed_rows == 0
+    assert embed_files(corpus / "a.parquet", target, model=minilm, restart=True).computed_rows == 205
+
+
+def test_a_mistake_does_not_bind_the_next_call(corpus: Path, minilm: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(InvalidArgumentError, match="dims: 9999"):
+        embed_files(corpus / "a.parquet", target, model=minilm, dims=9999)
+    assert embed_files(corpus / "a.parquet", target, model=minilm, dims=64).rows == 205
+
+
+def test_one_driver_at_a_time(corpus: Path, minilm: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    store, folder = open_store(str(target))
+    with manifest.only_one(store, folder), pytest.raises(ConcurrentUseError, match="another process is writing it"):
+        embed_files(corpus, target, model=minilm)
+    assert not target.exists()
+
+
+def test_a_part_of_an_older_job_is_dropped(corpus: Path, minilm: str, tmp_path: Path) -> None:
+    """An actor may outlive its driver by a part."""
+    target = tmp_path / "out"
+    embed_files(corpus / "a.parquet", target, model=minilm)
+    store, folder = open_store(str(target))
+    current = json.loads((target / "_rawllama.json").read_text())["job"]
+    manifest.require_current(store, folder, current)
+    with pytest.raises(ConcurrentUseError, match="another job has begun"):
+        manifest.require_current(store, folder, "an older one")
+
+
+def test_what_is_no_folder_for_it(corpus: Path, minilm: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="it is named like a file"):
+        embed_files(corpus, tmp_path / "out.db", model=minilm)
+    (tmp_path / "local" / "_rawllama").mkdir(parents=True)
+    with pytest.raises(InvalidArgumentError, match="what a job without Ray made"):
+        embed_files(corpus, tmp_path / "local", model=minilm, restart=True)
+    for actors in (1.5, "2", (1, 2, 3), True):
+        with pytest.raises(InvalidArgumentError, match=r"actors: .* is neither a number nor two"):
+            embed_files(corpus, tmp_path / "out", model=minilm, actors=actors)  # type: ignore[arg-type]
+
+
 def test_bad_rows(minilm: str, tmp_path: Path) -> None:
     lines = [{"text": "good", "n": 1}, {"text": None, "n": 2}, {"text": "word " * 600, "n": 3}, {"text": "", "n": 4}]
     source = tmp_path / "rows.jsonl"
@@ -143,7 +187,7 @@ def test_refused(corpus: Path, minilm: str, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_shared(corpus: Path, minilm: str) -> None:
     """A store in each process's memory is as good as a local disk for showing it."""
-    with pytest.raises(OSError, match=r"actors wrote part-000000.parquet and 1 others.*name a folder that all share"):
+    with pytest.raises(OSError, match=r"target: /not-shared: on .* there is no .*; name a folder that all share"):
         embed_files(corpus, "memory://not-shared", model=minilm)
 
 
@@ -170,9 +214,9 @@ def test_a_part_is_whole_or_not_there(tmp_path: Path) -> None:
         store, folder = open_store(address)
         store.makedirs(folder, exist_ok=True)
         with pytest.raises(OSError, match="the disk is full"):
-            parts.write(store, folder, "part-000000.parquet", Table(schema, "embedding", 1, broken))
+            parts.write(store, folder, "part-000000.parquet", Table(schema, "embedding", 1, broken), str)
         assert manifest.parts_there(store, folder) == set()
-        parts.write(store, folder, "part-000001.parquet", Table(schema, "embedding", 1, batches))
+        parts.write(store, folder, "part-000001.parquet", Table(schema, "embedding", 1, batches), str)
         assert manifest.parts_there(store, folder) == {"part-000001.parquet"}
         with store.open(f"{folder}/part-000001.parquet", "rb") as file:
             assert pq.read_table(file).num_rows == 1

@@ -124,7 +124,10 @@ def begin(store: Any, folder: str, described: dict[str, Any], *, restart: bool) 
 
 
 def require_current(store: Any, folder: str, job: str) -> None:
-    """Raise ConcurrentUseError if another job has begun in the folder."""
+    """Raise ConcurrentUseError if another job has begun in the folder; OSError if none has where this process looks."""
+    if not store.exists(f"{folder}/{NAME}"):
+        words = f"on {platform.node()} there is no {NAME} of the driver's in it; name a folder that all share"
+        raise OSError(f"target: {folder}: {words}")
     if json.loads(store.cat_file(f"{folder}/{NAME}"))["job"] != job:
         raise ConcurrentUseError(f"target: another job has begun in {folder}; let one end, or name another folder")
 

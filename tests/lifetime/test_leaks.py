@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import re
@@ -20,12 +21,13 @@ from rawllama.threadpool import ThreadPool
 from ..tools import batch_of, context_of, some_tokens
 
 Tiny = Callable[[str], Path]
-MB = 2**20
 
 
 def resident() -> int:
-    """Bytes of the process in memory that are its own."""
+    """Bytes of the process in memory that are its own and in use."""
     gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps freed buffers at will
+        trim(0)
     found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024

@@ -38,9 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     except (LlamaError, OSError, ValueError, ImportError, MemoryError) as error:
         if held is not None:
             held.buffer.clear()  # an error of the library's has these lines in it
-        print(f"rawllama: {_words(error)}", file=sys.stderr)
+        print(f"rawllama: {_words(error)}", *_notes(error), sep="\n", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if notes := _notes(end):
+            print(*notes, sep="\n", file=sys.stderr)
+        if isinstance(end, SystemExit):
+            raise
         return 130
 
 
@@ -83,6 +87,11 @@ def _start_log(verbose: bool) -> MemoryHandler:
     if verbose:
         logging.getLogger("rawllama").setLevel(logging.INFO)
     return held
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What became of the work that an exception has ended."""
+    return getattr(error, "__notes__", [])
 
 
 def _words(error: BaseException) -> str:

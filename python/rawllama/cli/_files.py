@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--part-rows", type=_count, metavar="N",
                        help=f"rows of a file, where OUTPUT is a folder (default: {PART_ROWS})")  # fmt: skip
     group.add_argument("--checkpoint", type=_seconds, metavar="SECONDS",
-                       help=f"work that a kill may cost, about (default: {CHECKPOINT_SECONDS:g})")  # fmt: skip
+                       help="work that a kill may cost, beside a block of rows "
+                            f"(default: {CHECKPOINT_SECONDS:g})")  # fmt: skip
     group.add_argument("--restart", action="store_true", default=None, help="forget what runs before have done")
     group.add_argument("--work", metavar="DIR", help="for what is not yet put out (default: OUTPUT.parts)")
     group.add_argument("--cache", metavar="DIR", help="rows that were computed once are taken from there")
@@ -145,23 +146,18 @@ def _local(source: list[str], options: argparse.Namespace) -> Any:
     given = {"part_rows": options.part_rows, "checkpoint_seconds": options.checkpoint}
     more = {name: value for name, value in given.items() if value is not None}
     with _cache(options.cache) as cache:
-        try:
-            return embed_files(
-                source,
-                options.output,
-                input_format=options.input_format,
-                format=options.format,
-                work=options.work,
-                progress=options.progress,
-                cache=cache,
-                n_threads=options.threads,
-                **_common(options),
-                **more,
-            )
-        except BaseException as error:
-            for note in getattr(error, "__notes__", ()):
-                print(note, file=sys.stderr)
-            raise
+        return embed_files(
+            source,
+            options.output,
+            input_format=options.input_format,
+            format=options.format,
+            work=options.work,
+            progress=options.progress,
+            cache=cache,
+            n_threads=options.threads,
+            **_common(options),
+            **more,
+        )
 
 
 def _ray(source: list[str], options: argparse.Namespace) -> Any:

@@ -178,7 +178,8 @@ def _state(target: Target, restart: bool) -> Iterator[State]:
         except BaseException as error:
             if state.header is not None and state.has_work and not state.is_complete:
                 rows = f"{state.done:,} of {sum(state.header['rows']):,} rows"
-                error.add_note(f"{target.name}: {rows} are kept in {target.work}; the same command goes on from there")
+                remedy = "the command that made them goes on from there"
+                error.add_note(f"{target.name}: {rows} are kept in {target.work}; {remedy}")
             raise
         finally:
             if not state.has_work:

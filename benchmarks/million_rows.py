@@ -2,8 +2,9 @@
 
     python benchmarks/million_rows.py --rows 1000000
 
-prints the resident memory every 30 s (of this process, the largest part of which is the model and the contexts), then
-rows a second of the job and of `encode` in memory, which take turns on a sample of the rows, and the ratio of them.
+prints every 30 s the most resident memory since the line before, of this process, the largest part of which is the
+model and the contexts; the last line has the end, when the parts become the file. Then rows a second of the job and of
+`encode` in memory, which take turns on a sample of the rows, and the ratio of them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ TEXT = """
     river house engine paper music winter garden school market doctor window letter island bridge forest museum
     quickly slowly never often always red blue green old new small large quiet bright open closed early late
 """
+
+_LOOK_SECONDS = 0.25
 
 
 def main() -> None:
@@ -76,13 +79,21 @@ def whole(folder: Path, embedder: Embedder, seconds: float) -> None:
 
 
 def watch(done: threading.Event, seconds: float) -> None:
-    """Print the memory until the end."""
+    """Print the memory until the end: each line has the most that there was since the one before."""
     started = time.monotonic()
-    for pages, anonymous in iter(memory, None):
-        print(f"{time.monotonic() - started:6.0f} s  {pages / 1e6:7.1f} MB resident, {anonymous / 1e6:7.1f} MB of it "
-              "not of files", flush=True)  # fmt: skip
-        if done.wait(seconds):
-            return
+    printed, most = started, memory()
+    print(_line(0, most), flush=True)
+    while not done.wait(_LOOK_SECONDS):
+        most = max(most, memory())
+        if (now := time.monotonic()) - printed >= seconds:
+            print(_line(now - started, most), flush=True)
+            printed, most = now, memory()
+    print(_line(time.monotonic() - started, most), flush=True)
+
+
+def _line(seconds: float, found: tuple[int, int]) -> str:
+    resident, anonymous = (size / 1e6 for size in found)
+    return f"{seconds:6.0f} s  {resident:7.1f} MB resident, {anonymous:7.1f} MB of it not of files"
 
 
 def memory() -> tuple[int, int]:

@@ -11,8 +11,8 @@ from .files import durable
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-# Bytes of a row group in memory, about.
-_GROUP = 32 << 20
+# Bytes of a row group in memory, about, which it takes three or four times while it is written.
+_GROUP = 16 << 20
 
 
 def write(table: Table, path: Path) -> None:

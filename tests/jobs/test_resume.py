@@ -183,6 +183,10 @@ def test_signals(number: signal.Signals, status: int, bert: str, texts: list[str
     assert process.returncode == status
     assert b"of 100,000 rows are kept in" in err
     assert b"Traceback" not in err
+    refused = subprocess.run([*command, "--dtype", "float16"], stderr=subprocess.PIPE, check=False)
+    error, kept = refused.stderr.decode().splitlines()
+    assert "dtype was 'float32' and is 'float16'" in error
+    assert "of 100,000 rows are kept in" in kept
     done = subprocess.run([*command, "--no-progress"], stderr=subprocess.PIPE, check=True)
     assert b"100,000 rows" in done.stderr
     assert b"of them from before" in done.stderr

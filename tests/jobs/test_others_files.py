@@ -68,9 +68,11 @@ def test_a_work_folder_for_a_new_folder(bert: str) -> None:
 
 
 def test_a_work_folder_on_another_disk(bert: str, tmp_path: Path) -> None:
-    other = Path("/dev/shm")
-    if other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.fail("/dev/shm is no file system of its own here")
+    here = tmp_path.stat().st_dev
+    places = [path for path in map(Path, ("/dev/shm", "/var/tmp", Path.home())) if path.is_dir()]
+    other = next((path for path in places if path.stat().st_dev != here), None)
+    if other is None:
+        pytest.skip("there is one file system here")
     with pytest.raises(InvalidArgumentError, match=r"work: .* is not on the file system of"):
         job("out.npy", bert, work=str(other / f"{tmp_path.name}-work"))
     assert not (other / f"{tmp_path.name}-work").exists()

@@ -28,11 +28,12 @@ def write(table: Table, path: Path) -> None:
     options = {"compression": packed, "use_dictionary": [*others, numbers] if is_small else others}
     with durable(path) as file, pq.ParquetWriter(file, table.schema, **options) as writer:
         group: list[pa.RecordBatch] = []
+        size = 0
         for batch in table.batches():
             group.append(batch)
-            if sum(one.nbytes for one in group) >= _GROUP:
+            size += batch.nbytes
+            if size >= _GROUP:
                 writer.write_table(pa.Table.from_batches(group, table.schema))
-                group = []
+                group, size = [], 0
         if group:
             writer.write_table(pa.Table.from_batches(group, table.schema))
-

@@ -22,16 +22,23 @@ void on_interrupt(int number) {
 }
 
 bool install() {
-    previous = signal(SIGINT, on_interrupt);
-    if (previous == SIG_DFL || previous == SIG_IGN || previous == SIG_ERR) {
-        signal(SIGINT, previous);
+    const handler before = signal(SIGINT, on_interrupt);
+    if (before == on_interrupt) {
         return false;
     }
+    if (before == SIG_DFL || before == SIG_IGN || before == SIG_ERR) {
+        signal(SIGINT, before);
+        return false;
+    }
+    previous = before;
     return true;
 }
 
 void uninstall() {
-    signal(SIGINT, previous);
+    const handler now = signal(SIGINT, previous);
+    if (now != on_interrupt) {
+        signal(SIGINT, now);
+    }
 }
 
 #else
@@ -47,24 +54,32 @@ void on_interrupt(int number, siginfo_t * info, void * context) {
     }
 }
 
+bool is_ours(const struct sigaction & action) {
+    return (action.sa_flags & SA_SIGINFO) && action.sa_sigaction == on_interrupt;
+}
+
 bool install() {
-    struct sigaction ours = {};
-    ours.sa_sigaction     = on_interrupt;
-    ours.sa_flags         = SA_SIGINFO | SA_ONSTACK;
-    if (sigaction(SIGINT, &ours, &previous) != 0) {
+    struct sigaction before = {};
+    if (sigaction(SIGINT, nullptr, &before) != 0 || is_ours(before)) {
         return false;
     }
     // Whoever ignores the signal, or lets it end the process, shall have that.
-    const bool handled = (previous.sa_flags & SA_SIGINFO) ||
-                         (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN);
-    if (!handled) {
-        sigaction(SIGINT, &previous, nullptr);
+    if (!(before.sa_flags & SA_SIGINFO) && (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN)) {
+        return false;
     }
-    return handled;
+    previous              = before;  // before ours can be called
+    struct sigaction ours = {};
+    ours.sa_sigaction     = on_interrupt;
+    ours.sa_flags         = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(SIGINT, &ours, nullptr) == 0;
 }
 
+// What a program has set meanwhile stays.
 void uninstall() {
-    sigaction(SIGINT, &previous, nullptr);
+    struct sigaction now = {};
+    if (sigaction(SIGINT, nullptr, &now) == 0 && is_ours(now)) {
+        sigaction(SIGINT, &previous, nullptr);
+    }
 }
 
 #endif
@@ -73,9 +88,13 @@ void uninstall() {
 
 extern "C" {
 
-void rawllama_interrupt_begin(void) {
+bool rawllama_interrupt_begin(void) {
     interrupted = false;
-    installed   = install();
+    if (!install()) {
+        return false;
+    }
+    installed = true;
+    return true;
 }
 
 void rawllama_interrupt_end(void) {

@@ -48,9 +48,10 @@ void rawllama_log_after_fork(void);
 const char * rawllama_guard_message(void);
 
 // interrupt.cpp: Ctrl-C during a long call. Python's own handler only takes a note, which Python reads when C returns;
-// between begin and end ours runs before it, so that C returns early. For Python's main thread alone.
+// between begin and end ours runs before it, so that C returns early. For Python's main thread alone. Begin is false
+// where no end is wanted: ours is there already, in a block within a block, or nobody handles the signal.
 
-void rawllama_interrupt_begin(void);
+bool rawllama_interrupt_begin(void);
 void rawllama_interrupt_end(void);
 
 // Whether SIGINT has come since the last rawllama_interrupt_begin.

@@ -138,15 +138,15 @@ inline bool has(int32_t flags, rawllama_run_flags flag) {
 // Lets Ctrl-C end what the runner computes, where the flags say so; for Python's main thread.
 class interrupts {
   public:
-    interrupts(rawllama_runner & runner, int32_t flags) : watched(has(flags, RAWLLAMA_RUN_INTERRUPTIBLE)) {
-        runner.interruptible = watched;
-        if (watched) {
-            rawllama_interrupt_begin();
+    interrupts(rawllama_runner & runner, int32_t flags) : begun(false) {
+        runner.interruptible = has(flags, RAWLLAMA_RUN_INTERRUPTIBLE);
+        if (runner.interruptible) {
+            begun = rawllama_interrupt_begin();
         }
     }
 
     ~interrupts() {
-        if (watched) {
+        if (begun) {
             rawllama_interrupt_end();
         }
     }
@@ -155,7 +155,7 @@ class interrupts {
     interrupts & operator=(const interrupts &) = delete;
 
   private:
-    bool watched;
+    bool begun;
 };
 
 // Compute what was copied: what llama_encode or llama_decode returns, or RAWLLAMA_CAUGHT.

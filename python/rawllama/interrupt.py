@@ -29,12 +29,16 @@ def on_main_thread() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let C notice Ctrl-C in the calls of this block, on the main thread. Calls: rawllama_interrupt_begin."""
+    """Let C notice Ctrl-C in the calls of this block, on the main thread. Blocks may nest.
+
+    Calls: rawllama_interrupt_begin, rawllama_interrupt_end
+    """
     if not on_main_thread():
         yield
         return
-    lib.rawllama_interrupt_begin()
+    begun = lib.rawllama_interrupt_begin()
     try:
         yield
     finally:
-        lib.rawllama_interrupt_end()
+        if begun:
+            lib.rawllama_interrupt_end()

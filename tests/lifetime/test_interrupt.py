@@ -220,3 +220,42 @@ with Model(sys.argv[1]) as model, context_of(model) as context:
         assert context.n_tokens == 3
 """
     latencies(run_python(code, smollm2).stdout, 3)
+
+
+def test_a_call_within_a_call(minilm: str, smollm2: Path) -> None:
+    """A model's progress is told while another tokenizes: Ctrl-C reaches both, and the handler is what it was."""
+    code = START + """
+with Model(sys.argv[1]) as other:
+    def progress(done):
+        other.vocab.tokenize_many(["a cat"] * 3)
+        if done > 0.5:
+            send()
+        return True
+
+    try:
+        Model(sys.argv[2], load_mode="none", progress=progress).close()
+        raise SystemExit("it was not interrupted")
+    except KeyboardInterrupt:
+        pass
+assert signal.getsignal(signal.SIGINT) is before
+"""
+    run_python(code, minilm, str(smollm2))
+
+
+def test_an_end_that_was_missed(minilm: str) -> None:
+    """Ctrl-C between two instructions may keep a block from its end: the next ones work, and Ctrl-C too."""
+    code = START + """
+from rawllama.raw import lib
+assert lib.rawllama_interrupt_begin()
+assert not lib.rawllama_interrupt_begin()
+with Model(sys.argv[1]) as model:
+    texts = [("the cat sat on the mat " * 40).encode()] * 200_000
+    for _ in range(2):
+        interrupted(lambda: model.vocab.tokenize_many(texts), 0.1)
+    assert lib.rawllama_interrupted()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lib.rawllama_interrupt_end()  # what the program has set meanwhile stays
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+    latencies(run_python(code, minilm).stdout, 2)
